@@ -1,0 +1,2 @@
+//! The canspan binary.
+fn main() {}
