@@ -1,4 +1,4 @@
 //! canspan carries a CAN bus over TCP.
-#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 pub mod protocol;

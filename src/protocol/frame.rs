@@ -154,6 +154,18 @@ impl Frame {
         self.data.get(..usize::from(self.len)).unwrap_or(&[])
     }
 
+    /// Whether `echo` is this frame as the kernel gives it back: it marks every FD frame as FD
+    /// (`CANFD_FDF`, set by `can_send` since Linux 5.14), whatever the flags said.
+    #[must_use]
+    pub fn is_echoed_by(&self, echo: &Self) -> bool {
+        let (Kind::Fd { flags: sent }, Kind::Fd { flags: seen }) = (self.kind, echo.kind) else {
+            return self == echo;
+        };
+        (sent ^ seen) & (Self::BRS | Self::ESI) == 0
+            && self.id == echo.id
+            && self.data() == echo.data()
+    }
+
     /// Whether it is a CAN FD frame, which a classic interface cannot send.
     #[must_use]
     pub fn is_fd(&self) -> bool {

@@ -1,0 +1,360 @@
+//! One bus: its history, its transmit queue, and what is remembered of its peers.
+//!
+//! ```text
+//! bus --seen--> [ history ] --next_record--> link
+//! bus <--offer-- [ queue ] <--receive------- link
+//! ```
+//!
+//! The shell tells what the bus showed ([`Hub::seen`]) and asks what to send ([`Hub::offer`]);
+//! links fetch records for their peers and bring what came from them.
+
+use core::time::Duration;
+
+use heapless::{String, Vec};
+
+use super::frame::Frame;
+use super::history::{History, Origin};
+use super::peer::{Counters, Outcome, Peer};
+use super::queue::{PEERS_MAX, Queue, Slot};
+use super::time::Instant;
+use super::wire::{BUS_NAME_MAX, BusState, BusStatus, Refusal};
+
+/// How far the wall clock may drift from where a hub believes it before it takes a new offset.
+/// Chosen: small against any age limit, and an offset is sent at most every two seconds even while
+/// NTP slews the clock by its most, 500 ppm.
+const CLOCK_TOLERANCE_US: u64 = 1_000;
+
+/// Where a hub keeps its frames: heap buffers on a PC, static ones on a microcontroller.
+pub trait Memory {
+    /// Room for the history.
+    type Blocks: AsRef<[u8]> + AsMut<[u8]>;
+    /// Room for the transmit queue.
+    type Slots: AsRef<[Slot]> + AsMut<[Slot]>;
+}
+
+/// What a bus' owner allows, and how its interface is.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Frames older than this are not sent to the bus.
+    pub max_age: Option<Duration>,
+    /// Whether peers may send to the bus at all.
+    pub read_only: bool,
+    /// Whether the interface takes CAN FD frames.
+    pub is_fd: bool,
+    /// Whether there is no real bus behind it, so that it confirms at once.
+    pub is_virtual: bool,
+    /// Most frames in the kernel's hands at once.
+    pub handed_max: usize,
+    /// Frames from one peer that may be under way to this bus at once.
+    pub window: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_age: None,
+            read_only: false,
+            is_fd: true,
+            is_virtual: true,
+            handed_max: super::queue::HANDED_MAX,
+            window: 128,
+        }
+    }
+}
+
+/// How it stands with one peer.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerStatus {
+    /// The id of its history.
+    pub history: u64,
+    /// The link it has now.
+    pub link: Option<u32>,
+    /// Frames from it toward our bus, over all its links.
+    pub received: Counters,
+    /// Frames of our bus to it, over all its links.
+    pub sent: Counters,
+    /// Frames of our history it has not been sent yet.
+    pub behind: u64,
+    /// How often it came back with a new history.
+    pub restarts: u64,
+    /// How many links it has had.
+    pub links: u64,
+}
+
+/// One bus with everything the protocol keeps for it.
+#[derive(Debug)]
+pub struct Hub<M: Memory> {
+    name: String<BUS_NAME_MAX>,
+    id: u64,
+    pub(super) history: History<M::Blocks>,
+    pub(super) queue: Queue<M::Slots>,
+    pub(super) peers: Vec<Peer, PEERS_MAX>,
+    policy: Policy,
+    status: BusStatus,
+    /// Counts changes of the status, so that links see that there is news.
+    status_version: u32,
+    offset_us: i64,
+    seen: u64,
+    is_closing: bool,
+}
+
+impl<M: Memory> Hub<M> {
+    /// A hub for the bus `name` whose history has the random id `id`. `None` where the name is
+    /// too long, the id 0, or the memory too small.
+    #[must_use]
+    pub fn new(name: &str, id: u64, blocks: M::Blocks, slots: M::Slots) -> Option<Self> {
+        Some(Self {
+            name: String::try_from(name).ok()?,
+            id: (id != 0).then_some(id)?,
+            history: History::new(blocks)?,
+            queue: Queue::new(slots),
+            peers: Vec::new(),
+            policy: Policy::default(),
+            status: BusStatus::default(),
+            status_version: 0,
+            offset_us: 0,
+            seen: 0,
+            is_closing: false,
+        })
+    }
+
+    /// The bus' name toward peers.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id of its history.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Position of the next frame to come.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.history.head().position
+    }
+
+    /// What the owner allows.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Changes what the owner allows.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        let max_age_us = policy.max_age.map_or(0, super::time::micros);
+        self.set_status(BusStatus { max_age_us, ..self.status });
+    }
+
+    /// How the bus is.
+    #[must_use]
+    pub fn status(&self) -> BusStatus {
+        self.status
+    }
+
+    pub(super) fn status_version(&self) -> u32 {
+        self.status_version
+    }
+
+    fn set_status(&mut self, status: BusStatus) {
+        if status != self.status {
+            self.status = status;
+            self.status_version = self.status_version.wrapping_add(1);
+        }
+    }
+
+    /// The bus has this state now. One that takes no frames has dropped what it held; bus-off
+    /// also clears what waits, since commands must not run when it comes back.
+    pub fn set_state(&mut self, state: BusState, errors: Option<(u8, u8)>) {
+        if self.status.state.takes_frames() && !state.takes_frames() {
+            self.queue.fail_handed(Outcome::Failed);
+        }
+        if state == BusState::BusOff {
+            self.queue.clear(Outcome::Failed);
+        }
+        self.set_status(BusStatus { state, errors, ..self.status });
+    }
+
+    /// The kernel dropped `frames` more frames before they could be read.
+    pub fn overflowed(&mut self, frames: u64) {
+        if frames > 0 {
+            self.queue.echoes_lost();
+            self.set_status(BusStatus { overflow: self.status.overflow + frames, ..self.status });
+        }
+    }
+
+    /// The wall clock is `offset_us` ahead of the monotonic one. To be told before frames are.
+    pub fn set_clock(&mut self, offset_us: i64) {
+        if offset_us.abs_diff(self.offset_us) > CLOCK_TOLERANCE_US {
+            self.offset_us = offset_us;
+        }
+    }
+
+    /// From now on only what was accepted before is finished: the bus' own frames are not taken
+    /// any more, the echoes of what peers sent are.
+    pub fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// The bus showed a frame, at `stamp_us` microseconds since the Unix epoch. `own`: it is the
+    /// echo of one we sent.
+    pub fn seen(&mut self, frame: &Frame, stamp_us: u64, own: bool) {
+        let lane = if own { self.queue.confirm(frame) } else { None };
+        if self.is_closing && lane.is_none() {
+            return;
+        }
+        while self.history.is_full() {
+            self.drop_oldest();
+        }
+        let origin = lane.map_or(Origin::Bus, |lane| Origin::Peer(lane as u8));
+        self.seen += 1;
+        let _ = self.history.append(frame, stamp_us, self.offset_us, origin);
+    }
+
+    /// Makes room in the history. A peer that has not been sent yet what goes is told how many
+    /// frames of those meant for it.
+    fn drop_oldest(&mut self) {
+        let end = self.history.oldest_end();
+        for (number, peer) in self.peers.iter_mut().enumerate() {
+            let outbound = &mut peer.outbound;
+            if !outbound.wanted || outbound.cursor.position >= end {
+                continue;
+            }
+            while outbound.cursor.position < end {
+                let Some(entry) = self.history.next(&mut outbound.cursor) else { break };
+                let is_own = entry.origin == Origin::Peer(number as u8);
+                if !is_own || entry.position < peer.joined {
+                    outbound.progress.lost += 1;
+                }
+            }
+            outbound.progress.position = outbound.cursor.position;
+        }
+        self.history.drop_oldest();
+        let tail = self.history.tail();
+        for peer in &mut self.peers {
+            if peer.outbound.cursor.position <= tail.position {
+                peer.outbound.cursor = tail;
+                peer.outbound.progress.position = tail.position;
+            }
+        }
+    }
+
+    /// Copies the next frames for the bus to `out` and returns how many. To be followed by
+    /// [`Hub::taken`], or [`Hub::rejected`].
+    pub fn offer(&mut self, now: Instant, out: &mut [Frame]) -> usize {
+        if !self.status.state.takes_frames() {
+            self.queue.drop_all_stale(now, self.policy.max_age);
+            return 0;
+        }
+        self.queue.offer(now, self.policy.max_age, self.policy.handed_max, out)
+    }
+
+    /// When its owner's bus showed the `index`-th frame offered (microseconds since the Unix epoch).
+    #[must_use]
+    pub fn offered_stamp(&self, index: usize) -> u64 {
+        self.queue.offered_stamp(index)
+    }
+
+    /// The bus took the first `count` frames of the last offer; the others will be offered again.
+    pub fn taken(&mut self, now: Instant, count: usize) {
+        self.queue.taken(now, count);
+    }
+
+    /// The bus took the first `taken` frames of the last offer and can never send the one after.
+    pub fn rejected(&mut self, now: Instant, taken: usize, outcome: Outcome) {
+        self.queue.rejected(now, taken, outcome);
+    }
+
+    /// Whether frames wait for the bus or for its confirmation.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.queue.is_busy()
+    }
+
+    /// Lets old frames go and gives up on echoes that are overdue.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.queue.drop_all_stale(now, self.policy.max_age);
+        self.queue.give_up_echoes(now, self.policy.is_virtual);
+    }
+
+    /// When [`Hub::handle_timeout`] is to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.queue.next_timeout(self.policy.max_age)
+    }
+
+    /// A record for a peer we dial. `None` where there is no room for another.
+    pub fn dial(&mut self, now: Instant) -> Option<usize> {
+        let number = self.make_room(now, 0)?;
+        let cursor = self.history.tail();
+        let peer = self.peers.get_mut(number)?;
+        peer.dialled = true;
+        peer.outbound.wanted = true;
+        peer.outbound.begin(cursor, 0);
+        Some(number)
+    }
+
+    /// The record of the peer with this history, an old one or a new one.
+    pub(super) fn admit(&mut self, now: Instant, history: u64) -> Result<usize, Refusal> {
+        if history == self.id {
+            return Err(Refusal::LOOP);
+        }
+        let known = self.peers.iter().position(|peer| peer.history == history && !peer.dialled);
+        known.or_else(|| self.make_room(now, history)).ok_or(Refusal::FULL)
+    }
+
+    /// Finds or frees a record; the peer unheard of for longest is forgotten.
+    fn make_room(&mut self, now: Instant, history: u64) -> Option<usize> {
+        let fresh = Peer::new(history, false, now, self.position());
+        if self.peers.push(fresh).is_ok() {
+            return Some(self.peers.len() - 1);
+        }
+        let queue = &self.queue;
+        let (number, _) = self
+            .peers
+            .iter()
+            .enumerate()
+            .filter(|(lane, peer)| peer.link.is_none() && !peer.dialled && queue.is_empty(*lane))
+            .min_by_key(|(_, peer)| peer.last_used)?;
+        *self.peers.get_mut(number)? = fresh;
+        Some(number)
+    }
+
+    /// The peers known, by number.
+    pub fn peers(&self) -> impl Iterator<Item = (usize, PeerStatus)> + '_ {
+        (0..self.peers.len()).filter_map(|number| Some((number, self.peer_status(number)?)))
+    }
+
+    /// How it stands with a peer.
+    #[must_use]
+    pub fn peer_status(&self, number: usize) -> Option<PeerStatus> {
+        let peer = self.peers.get(number)?;
+        let (inbound, outbound) = (&peer.inbound, &peer.outbound);
+        let mut done = inbound.done;
+        self.queue.unreported(number, |outcome| super::peer::count(&mut done, outcome, 1));
+        let received = Counters::of_stream(&inbound.progress, &done).plus(&inbound.before);
+        let sent = Counters::of_stream(&outbound.progress, &outbound.done).plus(&outbound.before);
+        Some(PeerStatus {
+            history: peer.history,
+            link: peer.link,
+            received,
+            sent,
+            behind: if outbound.wanted {
+                self.position().saturating_sub(outbound.cursor.position)
+            } else {
+                0
+            },
+            restarts: peer.restarts,
+            links: peer.links,
+        })
+    }
+
+    /// Frames the history has taken since the start.
+    #[must_use]
+    pub fn frames_seen(&self) -> u64 {
+        self.seen
+    }
+}

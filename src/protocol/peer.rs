@@ -1,0 +1,246 @@
+//! What is remembered of a peer, over all its links: how far each side got, and what became of
+//! every frame.
+
+use serde::{Deserialize, Serialize};
+
+use super::history::Cursor;
+use super::time::Instant;
+
+/// A peer's place in its hub's table.
+pub type PeerNumber = usize;
+
+/// What became of a frame toward a bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The bus took it: its controller confirmed it.
+    Sent,
+    /// It was older than the limit before the bus could take it.
+    Stale,
+    /// The bus' owner does not let this peer send it.
+    Refused,
+    /// The interface cannot send such a frame: CAN FD on a classic one.
+    Unsupported,
+    /// The interface went away, down or bus-off with the frame in its hands.
+    Failed,
+    /// Nobody can tell: the confirmation was lost.
+    Unconfirmed,
+}
+
+impl Outcome {
+    /// How many outcomes there are.
+    pub const COUNT: usize = 6;
+    /// All of them, in the order of their numbers on the wire.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Sent,
+        Self::Stale,
+        Self::Refused,
+        Self::Unsupported,
+        Self::Failed,
+        Self::Unconfirmed,
+    ];
+
+    /// Its name in counters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Stale => "stale",
+            Self::Refused => "refused",
+            Self::Unsupported => "unsupported",
+            Self::Failed => "failed",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+
+    /// Its place in an array of counters.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// One sentence for whoever sent the frame.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Sent => "it was sent",
+            Self::Stale => {
+                "it grew older than the bus' age limit while it waited; is the bus up and does another node acknowledge?"
+            }
+            Self::Refused => "the bus' owner does not let this peer send it",
+            Self::Unsupported => {
+                "the interface has no CAN FD; set its MTU to 72, or send a classic frame"
+            }
+            Self::Failed => "the interface went down, away or bus-off while it had the frame",
+            Self::Unconfirmed => {
+                "the bus' owner went away before it confirmed the frame; it may or may not have been sent"
+            }
+        }
+    }
+}
+
+/// How far a stream of frames from a history to a peer has come. Both sides keep it, and agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Position of the next frame.
+    pub position: u64,
+    /// Frames sent, since the two histories met.
+    pub frames: u64,
+    /// Frames overwritten before they could be sent.
+    pub lost: u64,
+    /// Frames older than the receiver's limit before they could be sent.
+    pub stale: u64,
+}
+
+impl Progress {
+    /// Frames meant for the peer up to here, whatever became of them.
+    #[must_use]
+    pub fn wanted(&self) -> u64 {
+        self.frames + self.lost + self.stale
+    }
+
+    /// Whether a peer can have said this after `earlier`.
+    #[must_use]
+    pub fn follows(&self, earlier: &Self) -> bool {
+        let grown = |new: u64, old: u64| new >= old;
+        grown(self.position, earlier.position)
+            && self.frames == earlier.frames
+            && grown(self.lost, earlier.lost)
+            && grown(self.stale, earlier.stale)
+    }
+}
+
+/// Counters of a finished stream and the current one together, as an operator reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames the stream carried.
+    pub frames: u64,
+    /// Frames overwritten in the history before they could be carried.
+    pub lost: u64,
+    /// What became of the frames; [`Outcome::Stale`] includes those that never left.
+    pub done: [u64; Outcome::COUNT],
+}
+
+impl Counters {
+    /// How many ended so.
+    #[must_use]
+    pub fn of(&self, outcome: Outcome) -> u64 {
+        self.done.get(outcome.index()).copied().unwrap_or(0)
+    }
+
+    /// Every frame accounted for.
+    #[must_use]
+    pub fn accounted(&self) -> u64 {
+        self.lost + self.done.iter().sum::<u64>()
+    }
+
+    pub(super) fn of_stream(progress: &Progress, done: &[u64; Outcome::COUNT]) -> Self {
+        let mut counters = Self { frames: progress.frames, lost: progress.lost, done: *done };
+        count(&mut counters.done, Outcome::Stale, progress.stale);
+        counters
+    }
+
+    pub(super) fn plus(mut self, other: &Self) -> Self {
+        self.frames += other.frames;
+        self.lost += other.lost;
+        for outcome in Outcome::ALL {
+            count(&mut self.done, outcome, other.of(outcome));
+        }
+        self
+    }
+}
+
+pub(super) fn count(done: &mut [u64; Outcome::COUNT], outcome: Outcome, by: u64) {
+    if let Some(counter) = done.get_mut(outcome.index()) {
+        *counter += by;
+    }
+}
+
+/// The stream from a peer: its frames toward our bus.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inbound {
+    /// Whether the peer ever said where its stream stands.
+    pub(super) started: bool,
+    pub(super) progress: Progress,
+    pub(super) done: [u64; Outcome::COUNT],
+    /// Of streams from the peer's earlier histories.
+    pub(super) before: Counters,
+}
+
+/// The stream to a peer: our bus' frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outbound {
+    /// Whether the peer wants frames at all.
+    pub(super) wanted: bool,
+    pub(super) cursor: Cursor,
+    /// Where the stream began.
+    pub(super) begun: Progress,
+    pub(super) progress: Progress,
+    /// What the peer was told: [`Progress`] when the last `Start`, `Skip` or `Frames` was made.
+    pub(super) told: Progress,
+    pub(super) done: [u64; Outcome::COUNT],
+    pub(super) window: u32,
+    /// 0: no limit.
+    pub(super) max_age_us: u64,
+    /// Of streams to the peer's earlier histories.
+    pub(super) before: Counters,
+}
+
+impl Outbound {
+    /// Frames sent whose outcome is not known yet.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.progress.frames.saturating_sub(self.done.iter().sum())
+    }
+
+    /// Begins a stream at `cursor`; `lost` frames that were meant for it came before.
+    pub(super) fn begin(&mut self, cursor: Cursor, lost: u64) {
+        self.cursor = cursor;
+        self.begun = Progress { position: cursor.position, lost, ..Progress::default() };
+        self.progress = self.begun;
+    }
+
+    /// Closes the account with a receiver that is gone for good: nobody can tell what became of
+    /// what it had not confirmed, and none of it is sent again.
+    pub(super) fn receiver_lost(&mut self) {
+        let open = self.outstanding();
+        count(&mut self.done, Outcome::Unconfirmed, open);
+        self.before = self.before.plus(&Counters::of_stream(&self.progress, &self.done));
+        self.begin(self.cursor, 0);
+        self.done = [0; Outcome::COUNT];
+    }
+}
+
+/// A peer, known by the id of its history.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// Its history's id; 0 while it never answered.
+    pub(super) history: u64,
+    /// The link it has now.
+    pub(super) link: Option<u32>,
+    /// Whether we dial it: then its record is never given away.
+    pub(super) dialled: bool,
+    pub(super) last_used: Instant,
+    /// Frames in our history before this position are not its own, whatever their origin says.
+    pub(super) joined: u64,
+    pub(super) inbound: Inbound,
+    pub(super) outbound: Outbound,
+    /// How often its history was a new one.
+    pub(super) restarts: u64,
+    pub(super) links: u64,
+}
+
+impl Peer {
+    pub(super) fn new(history: u64, dialled: bool, now: Instant, joined: u64) -> Self {
+        Self {
+            history,
+            link: None,
+            dialled,
+            last_used: now,
+            joined,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            restarts: 0,
+            links: 0,
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! The transmit queue: frames from peers on their way to the bus.
+//!
+//! Every peer has a lane of its own and the bus takes one frame of each in turn, so a peer that
+//! floods its lane delays nobody else. A frame is *waiting*, then *offered* to the shell, then
+//! *handed* to the kernel, then *done*; outcomes leave a lane in the order the frames came.
+//!
+//! Frames in the kernel's hands are confirmed by their echo (`MSG_CONFIRM`), mostly in order, but a
+//! controller with several mailboxes may swap some: an echo confirms the first frame equal to it.
+
+use core::time::Duration;
+
+use heapless::{Deque, Vec};
+
+use super::frame::Frame;
+use super::peer::Outcome;
+use super::time::{Instant, micros};
+
+/// Most peers a bus remembers. Chosen: 64 links, and half as many again that may come back.
+pub const PEERS_MAX: usize = 96;
+/// Most frames in the kernel's hands at once. Chosen: a virtual bus confirms at once, 20,000
+/// frames/s in 4 ms turns are 80; a real one is bounded by its own, shorter, transmit queue.
+pub const HANDED_MAX: usize = 256;
+/// Most frames offered at once: one system call's worth.
+pub const OFFER_MAX: usize = 64;
+/// How long an echo may be overdue before it counts as lost. Chosen: a frame waits for its turn on
+/// a full bus for milliseconds, never a second.
+pub const ECHO_OVERDUE: Duration = Duration::from_secs(1);
+
+const NONE: u16 = u16::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    Waiting,
+    Offered,
+    Handed { at: Instant },
+    Done(Outcome),
+}
+
+/// Room for one frame in the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    frame: Option<Frame>,
+    stamp_us: u64,
+    born: Instant,
+    state: State,
+    lane: u8,
+    next: u16,
+}
+
+impl Slot {
+    /// An empty slot, to make the queue's memory of.
+    pub const EMPTY: Self = Self {
+        frame: None,
+        stamp_us: 0,
+        born: Instant::from_micros(0),
+        state: State::Free,
+        lane: 0,
+        next: NONE,
+    };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    head: u16,
+    waiting: u16,
+    tail: u16,
+    len: u16,
+    /// How many at the head belong to a stream that is over: nobody waits for their outcome.
+    orphans: u16,
+}
+
+const EMPTY_LANE: Lane = Lane { head: NONE, waiting: NONE, tail: NONE, len: 0, orphans: 0 };
+
+/// A frame's end, as it leaves its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) outcome: Outcome,
+    pub(super) orphan: bool,
+}
+
+/// The frames on their way to one bus. `S` is its memory: a slot for each frame of each window.
+#[derive(Debug)]
+pub(super) struct Queue<S> {
+    slots: S,
+    free: u16,
+    room: usize,
+    lanes: [Lane; PEERS_MAX],
+    turn: usize,
+    waiting: u32,
+    offered: Vec<u16, OFFER_MAX>,
+    handed: Deque<u16, HANDED_MAX>,
+    /// Set when the kernel dropped frames we had not read: echoes may be among them.
+    echoes_lost: bool,
+}
+
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Queue<S> {
+    pub(super) fn new(mut slots: S) -> Self {
+        let count = slots.as_ref().len().min(usize::from(NONE));
+        for (number, slot) in slots.as_mut().iter_mut().enumerate() {
+            *slot = Slot::EMPTY;
+            slot.next = if number + 1 < count { number as u16 + 1 } else { NONE };
+        }
+        let free = if count == 0 { NONE } else { 0 };
+        Self {
+            slots,
+            free,
+            room: count,
+            lanes: [EMPTY_LANE; PEERS_MAX],
+            turn: 0,
+            waiting: 0,
+            offered: Vec::new(),
+            handed: Deque::new(),
+            echoes_lost: false,
+        }
+    }
+
+    /// Adds a frame to a lane: waiting, or done before it began. `false` if there is no room.
+    pub(super) fn push(
+        &mut self,
+        lane: usize,
+        frame: Frame,
+        stamp_us: u64,
+        born: Instant,
+        outcome: Option<Outcome>,
+    ) -> bool {
+        let number = self.free;
+        let (Some(slot), Some(queue)) =
+            (self.slots.as_mut().get_mut(usize::from(number)), self.lanes.get_mut(lane))
+        else {
+            return false;
+        };
+        self.free = slot.next;
+        self.room -= 1;
+        let state = outcome.map_or(State::Waiting, State::Done);
+        *slot = Slot { frame: Some(frame), stamp_us, born, state, lane: lane as u8, next: NONE };
+        let last = queue.tail;
+        queue.tail = number;
+        queue.len += 1;
+        if queue.head == NONE {
+            queue.head = number;
+        }
+        if state == State::Waiting {
+            self.waiting += 1;
+            if queue.waiting == NONE {
+                queue.waiting = number;
+            }
+        }
+        if let Some(last) = self.slots.as_mut().get_mut(usize::from(last)) {
+            last.next = number;
+        }
+        true
+    }
+
+    /// Takes the next outcome from a lane, in the order its frames came.
+    pub(super) fn pop_done(&mut self, lane: usize) -> Option<Done> {
+        let queue = self.lanes.get_mut(lane)?;
+        let number = queue.head;
+        let slot = self.slots.as_mut().get_mut(usize::from(number))?;
+        let State::Done(outcome) = slot.state else { return None };
+        queue.head = slot.next;
+        if queue.head == NONE {
+            queue.tail = NONE;
+        }
+        queue.len -= 1;
+        let orphan = queue.orphans > 0;
+        queue.orphans = queue.orphans.saturating_sub(1);
+        *slot = Slot { next: self.free, ..Slot::EMPTY };
+        self.free = number;
+        self.room += 1;
+        Some(Done { outcome, orphan })
+    }
+
+    /// How many more frames there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Whether a lane's next outcome is known.
+    pub(super) fn has_done(&self, lane: usize) -> bool {
+        let head = self.lanes.get(lane).map_or(NONE, |queue| queue.head);
+        self.slot(head).is_some_and(|slot| matches!(slot.state, State::Done(_)))
+    }
+
+    /// Frames in a lane, done ones included, that belong to the current stream.
+    pub(super) fn len(&self, lane: usize) -> usize {
+        self.lanes.get(lane).map_or(0, |queue| usize::from(queue.len - queue.orphans))
+    }
+
+    /// Whether a lane holds nothing at all.
+    pub(super) fn is_empty(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_none_or(|queue| queue.len == 0)
+    }
+
+    /// Nobody waits any more for the outcomes of what a lane holds now.
+    pub(super) fn orphan(&mut self, lane: usize) {
+        if let Some(queue) = self.lanes.get_mut(lane) {
+            queue.orphans = queue.len;
+        }
+    }
+
+    /// Outcomes in a lane that were not popped yet and belong to the current stream.
+    pub(super) fn unreported(&self, lane: usize, mut each: impl FnMut(Outcome)) {
+        let Some(queue) = self.lanes.get(lane) else { return };
+        let (mut number, mut orphans) = (queue.head, queue.orphans);
+        while let Some(slot) = self.slot(number) {
+            if let (State::Done(outcome), 0) = (slot.state, orphans) {
+                each(outcome);
+            }
+            orphans = orphans.saturating_sub(1);
+            number = slot.next;
+        }
+    }
+
+    /// Copies the next frames for the bus to `out`, one of each lane in turn, dropping what is
+    /// older than `max_age`. At most `handed_max` are in the kernel's hands afterwards. Must be
+    /// followed by [`Queue::taken`].
+    pub(super) fn offer(
+        &mut self,
+        now: Instant,
+        max_age: Option<Duration>,
+        handed_max: usize,
+        out: &mut [Frame],
+    ) -> usize {
+        self.withdraw(0);
+        let room = handed_max.min(HANDED_MAX).saturating_sub(self.handed.len());
+        let most = room.min(out.len()).min(OFFER_MAX);
+        let mut idle = 0;
+        while self.offered.len() < most && idle < PEERS_MAX && self.waiting > 0 {
+            let lane = self.turn;
+            self.turn = (lane + 1) % PEERS_MAX;
+            self.drop_stale(lane, now, max_age);
+            match self.take_waiting(lane, State::Offered) {
+                Some((number, frame)) => {
+                    if let Some(place) = out.get_mut(self.offered.len()) {
+                        *place = frame;
+                    }
+                    let _ = self.offered.push(number);
+                    idle = 0;
+                }
+                None => idle += 1,
+            }
+        }
+        self.offered.len()
+    }
+
+    /// The stamp that came with the `index`-th frame offered, in microseconds since the Unix epoch.
+    pub(super) fn offered_stamp(&self, index: usize) -> u64 {
+        self.offered.get(index).and_then(|number| self.slot(*number)).map_or(0, |s| s.stamp_us)
+    }
+
+    /// The kernel took the first `count` frames offered; the others wait on.
+    pub(super) fn taken(&mut self, now: Instant, count: usize) {
+        for number in self.offered.iter().take(count) {
+            if let Some(slot) = self.slots.as_mut().get_mut(usize::from(*number)) {
+                slot.state = State::Handed { at: now };
+            }
+            let _ = self.handed.push_back(*number);
+        }
+        self.withdraw(count);
+    }
+
+    /// The first `taken` frames offered were taken and the next one can never be sent.
+    pub(super) fn rejected(&mut self, now: Instant, taken: usize, outcome: Outcome) {
+        let refused = self.offered.get(taken).copied();
+        self.taken(now, taken);
+        // Withdrawing has put it back at the front of what its lane waits with.
+        let Some(lane) = refused.and_then(|number| self.slot(number)).map(|s| s.lane) else {
+            return;
+        };
+        self.take_waiting(usize::from(lane), State::Done(outcome));
+    }
+
+    /// The frames offered from `keep` on go back to the front of their lanes.
+    fn withdraw(&mut self, keep: usize) {
+        while self.offered.len() > keep {
+            let Some(number) = self.offered.pop() else { break };
+            if let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) {
+                slot.state = State::Waiting;
+                self.waiting += 1;
+                if let Some(queue) = self.lanes.get_mut(usize::from(slot.lane)) {
+                    queue.waiting = number;
+                }
+            }
+        }
+        self.offered.clear();
+    }
+
+    /// The bus showed a frame of ours: it was sent. Returns the lane it came by.
+    pub(super) fn confirm(&mut self, frame: &Frame) -> Option<usize> {
+        let same = |number: &u16| {
+            self.slot(*number).and_then(|s| s.frame.as_ref()).is_some_and(|f| f.is_echoed_by(frame))
+        };
+        let index = self.handed.iter().position(same)?;
+        let number = self.take_handed(index)?;
+        let slot = self.slots.as_mut().get_mut(usize::from(number))?;
+        slot.state = State::Done(Outcome::Sent);
+        Some(usize::from(slot.lane))
+    }
+
+    /// Whether the kernel has frames of ours that were not confirmed yet.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.handed.is_empty() || self.waiting > 0
+    }
+
+    /// The kernel dropped frames before we read them: echoes may be among them.
+    pub(super) fn echoes_lost(&mut self) {
+        self.echoes_lost = true;
+    }
+
+    /// Gives up on echoes that are overdue, where there is reason to think that they were lost:
+    /// always on a virtual bus, which confirms at once, on a real one only after an overflow, since
+    /// a frame nobody acknowledges may be tried for ever.
+    pub(super) fn give_up_echoes(&mut self, now: Instant, is_virtual: bool) {
+        if !self.echoes_lost && !is_virtual {
+            return;
+        }
+        while let Some(&number) = self.handed.front() {
+            let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) else { return };
+            match slot.state {
+                State::Handed { at } if now.since(at) < ECHO_OVERDUE => return,
+                _ => slot.state = State::Done(Outcome::Unconfirmed),
+            }
+            self.handed.pop_front();
+        }
+        self.echoes_lost = false;
+    }
+
+    /// Every frame in the kernel's hands ended so: the interface dropped them.
+    pub(super) fn fail_handed(&mut self, outcome: Outcome) {
+        self.withdraw(0);
+        while let Some(number) = self.handed.pop_front() {
+            if let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) {
+                slot.state = State::Done(outcome);
+            }
+        }
+    }
+
+    /// Every frame still waiting ends so.
+    pub(super) fn clear(&mut self, outcome: Outcome) {
+        self.withdraw(0);
+        for lane in 0..PEERS_MAX {
+            while self.take_waiting(lane, State::Done(outcome)).is_some() {}
+        }
+    }
+
+    /// Drops what is older than `max_age` in every lane.
+    pub(super) fn drop_all_stale(&mut self, now: Instant, max_age: Option<Duration>) {
+        for lane in 0..PEERS_MAX {
+            self.drop_stale(lane, now, max_age);
+        }
+    }
+
+    /// When the next frame grows too old, or an echo overdue.
+    pub(super) fn next_timeout(&self, max_age: Option<Duration>) -> Option<Instant> {
+        let overdue = self.handed.front().and_then(|number| match self.slot(*number)?.state {
+            State::Handed { at } => Some(at + ECHO_OVERDUE),
+            _ => None,
+        });
+        let Some(max_age) = max_age.filter(|_| self.waiting > 0) else { return overdue };
+        let oldest = self.lanes.iter().filter_map(|lane| self.slot(lane.waiting)).map(|s| s.born);
+        Instant::earliest(
+            oldest.min().map(|born| born + max_age + Duration::from_micros(1)),
+            overdue,
+        )
+    }
+
+    fn drop_stale(&mut self, lane: usize, now: Instant, max_age: Option<Duration>) {
+        let Some(max_age) = max_age else { return };
+        loop {
+            let first = self.lanes.get(lane).map_or(NONE, |queue| queue.waiting);
+            match self.slot(first) {
+                Some(slot) if micros(now.since(slot.born)) > micros(max_age) => {}
+                _ => return,
+            }
+            self.take_waiting(lane, State::Done(Outcome::Stale));
+        }
+    }
+
+    /// Gives a lane's first waiting frame another state.
+    fn take_waiting(&mut self, lane: usize, state: State) -> Option<(u16, Frame)> {
+        let number = self.lanes.get(lane)?.waiting;
+        let slot = self.slots.as_mut().get_mut(usize::from(number))?;
+        slot.state = state;
+        let frame = slot.frame?;
+        let mut next = slot.next;
+        while let Some(slot) = self.slot(next).filter(|slot| slot.state != State::Waiting) {
+            next = slot.next;
+        }
+        self.lanes.get_mut(lane)?.waiting = next;
+        self.waiting -= 1;
+        Some((number, frame))
+    }
+
+    fn take_handed(&mut self, index: usize) -> Option<u16> {
+        // In order nearly always: then nothing moves.
+        for _ in 0..index {
+            let front = self.handed.pop_front()?;
+            let _ = self.handed.push_back(front);
+        }
+        let number = self.handed.pop_front();
+        for _ in 0..index {
+            let back = self.handed.pop_back()?;
+            let _ = self.handed.push_front(back);
+        }
+        number
+    }
+
+    fn slot(&self, number: u16) -> Option<&Slot> {
+        self.slots.as_ref().get(usize::from(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::frame::Id;
+
+    const NOW: Instant = Instant::from_micros(1_000_000);
+
+    fn frame(number: u8) -> Frame {
+        Frame::data_frame(Id::Standard(1), &[number]).unwrap()
+    }
+
+    fn queue(lanes: &[(usize, &[u8])]) -> Queue<Vec<Slot, 64>> {
+        let mut queue = Queue::new([Slot::EMPTY; 64].into_iter().collect::<Vec<_, 64>>());
+        for (lane, numbers) in lanes {
+            for number in *numbers {
+                assert!(queue.push(*lane, frame(*number), 0, NOW, None));
+            }
+        }
+        queue
+    }
+
+    fn offer(queue: &mut Queue<Vec<Slot, 64>>, handed_max: usize) -> std::vec::Vec<u8> {
+        let mut out = [frame(0); 16];
+        let count = queue.offer(NOW, None, handed_max, &mut out);
+        out[..count].iter().map(|frame| frame.data()[0]).collect()
+    }
+
+    #[test]
+    fn lanes_take_turns() {
+        let mut queue = queue(&[(0, &[1, 2, 3, 4]), (7, &[11, 12])]);
+        assert_eq!(offer(&mut queue, 16), [1, 11, 2, 12, 3, 4]);
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_keeps_its_place() {
+        let mut queue = queue(&[(0, &[1, 2, 3])]);
+        assert_eq!(offer(&mut queue, 16), [1, 2, 3]);
+        queue.taken(NOW, 1);
+        assert_eq!(offer(&mut queue, 16), [2, 3]);
+        queue.taken(NOW, 0);
+        assert_eq!(offer(&mut queue, 2), [2]);
+        queue.taken(NOW, 1);
+        assert!(queue.confirm(&frame(9)).is_none());
+        for number in [1, 2] {
+            assert_eq!(queue.confirm(&frame(number)), Some(0));
+        }
+        assert_eq!(queue.pop_done(0), Some(Done { outcome: Outcome::Sent, orphan: false }));
+        assert_eq!(queue.len(0), 2);
+    }
+
+    #[test]
+    fn swapped_echoes_confirm_in_the_order_the_frames_came() {
+        let mut queue = queue(&[(0, &[1, 2, 3])]);
+        offer(&mut queue, 16);
+        queue.taken(NOW, 3);
+        assert_eq!(queue.confirm(&frame(2)), Some(0));
+        assert!(!queue.has_done(0));
+        assert_eq!(queue.confirm(&frame(1)), Some(0));
+        assert!(queue.pop_done(0).is_some() && queue.pop_done(0).is_some());
+        assert!(queue.pop_done(0).is_none());
+        assert_eq!(queue.confirm(&frame(3)), Some(0));
+    }
+
+    #[test]
+    fn a_frame_the_interface_cannot_send_does_not_hold_the_next() {
+        let mut queue = queue(&[(0, &[1, 2, 3])]);
+        offer(&mut queue, 16);
+        queue.rejected(NOW, 1, Outcome::Unsupported);
+        assert_eq!(offer(&mut queue, 16), [3]);
+        queue.taken(NOW, 1);
+        queue.confirm(&frame(1));
+        queue.confirm(&frame(3));
+        let outcomes: std::vec::Vec<_> =
+            core::iter::from_fn(|| queue.pop_done(0)).map(|done| done.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Sent, Outcome::Unsupported, Outcome::Sent]);
+    }
+
+    #[test]
+    fn old_frames_are_dropped_and_young_ones_kept() {
+        let mut queue = queue(&[(0, &[1])]);
+        let age = Duration::from_millis(500);
+        assert!(queue.push(0, frame(2), 0, NOW + age, None));
+        let later = NOW + age + Duration::from_micros(1);
+        assert_eq!(queue.next_timeout(Some(age)), Some(later));
+        let mut out = [frame(0); 4];
+        assert_eq!(queue.offer(later, Some(age), 16, &mut out), 1);
+        assert_eq!(out[0], frame(2));
+        assert_eq!(queue.pop_done(0).map(|done| done.outcome), Some(Outcome::Stale));
+    }
+
+    #[test]
+    fn frames_of_a_stream_that_is_over_are_still_sent_but_not_reported() {
+        let mut queue = queue(&[(0, &[1])]);
+        queue.orphan(0);
+        assert!(queue.push(0, frame(2), 0, NOW, None) && queue.len(0) == 1);
+        offer(&mut queue, 16);
+        queue.taken(NOW, 2);
+        queue.fail_handed(Outcome::Failed);
+        let orphans: std::vec::Vec<_> =
+            core::iter::from_fn(|| queue.pop_done(0)).map(|done| done.orphan).collect();
+        assert_eq!(orphans, [true, false]);
+    }
+
+    #[test]
+    fn a_lost_echo_does_not_hold_the_queue_for_ever() {
+        let mut queue = queue(&[(0, &[1, 2])]);
+        offer(&mut queue, 16);
+        queue.taken(NOW, 2);
+        let overdue = NOW + ECHO_OVERDUE;
+        queue.give_up_echoes(overdue, false);
+        assert!(queue.pop_done(0).is_none(), "an unacknowledged frame is tried for ever");
+        queue.confirm(&frame(2));
+        queue.echoes_lost();
+        queue.give_up_echoes(overdue, false);
+        assert_eq!(queue.pop_done(0).map(|done| done.outcome), Some(Outcome::Unconfirmed));
+        assert_eq!(queue.pop_done(0).map(|done| done.outcome), Some(Outcome::Sent));
+        assert!(queue.is_empty(0) && !queue.is_busy());
+    }
+}

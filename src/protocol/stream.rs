@@ -1,0 +1,484 @@
+//! The streams of frames between a hub and its peers: where they begin, what they carry, how they
+//! are resumed, and the receipts that close the account of every frame.
+//!
+//! Both sides keep the same [`Progress`] of a stream. On a new link the receiver says how far it
+//! got; the sender goes back to there, finds what is gone by counting what it had sent since, and
+//! says with `Start` where it stands now.
+
+use core::time::Duration;
+
+use super::entry::{self, ENTRY_MAX};
+use super::frame::Frame;
+use super::history::{Cursor, Entry, Origin};
+use super::hub::{Hub, Memory};
+use super::peer::{Counters, Inbound, Outbound, Outcome, Progress, count};
+use super::queue::Done;
+use super::time::Instant;
+use super::wire::{FRAMES_MAX, From, Hello, Message, Refusal, Seen, Skip};
+
+/// Most frames looked at for one record, so that skipping a long past does not hold up the bus.
+/// Chosen: about a tenth of a millisecond's work on a small board.
+const LOOK_MAX: usize = 4096;
+/// Most pairs of outcome and count in one receipt.
+const RUNS_MAX: usize = 32;
+/// Longest receipt: an outcome and a count of at most 65,535 each.
+const RECEIPT_MAX: usize = RUNS_MAX * 4;
+
+/// What the two ends of a link remember to keep stamps short: the last one sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stamps {
+    pub(super) last_us: u64,
+    /// The clock offset that holds; none was sent before the first frame.
+    pub(super) offset_us: Option<i64>,
+}
+
+impl<M: Memory> Hub<M> {
+    /// What to say of the peer's history in a greeting.
+    pub(super) fn seen_of(&mut self, number: usize) -> Option<Seen> {
+        // What is done is in the totals from here on, not in a receipt.
+        while self.pop_done(number).is_some() {}
+        let peer = self.peers.get(number)?;
+        let Inbound { started, progress, done, .. } = peer.inbound;
+        started.then_some(Seen { history: peer.history, progress, done })
+    }
+
+    /// A link to a peer has both greetings: sets both streams to where they go on.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        number: usize,
+        link: u32,
+        hello: &Hello<'_>,
+    ) -> Result<(), Refusal> {
+        if hello.history == self.id() {
+            return Err(Refusal::LOOP);
+        }
+        let is_new = self.meet(number, hello.history);
+        if self.is_unknown(number) {
+            self.begin_unknown(now, number, hello);
+        } else if !is_new {
+            self.resume(number, hello);
+        }
+        let head = self.history.head();
+        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let outbound = &mut peer.outbound;
+        outbound.window = hello.window;
+        outbound.max_age_us = hello.max_age_us;
+        outbound.wanted = hello.window > 0;
+        if !outbound.wanted {
+            outbound.begin(head, 0);
+        }
+        peer.link = Some(link);
+        peer.links += 1;
+        peer.last_used = now;
+        Ok(())
+    }
+
+    /// Takes note of the peer's history; `true` if it is not the one we knew.
+    fn meet(&mut self, number: usize, history: u64) -> bool {
+        let Some(peer) = self.peers.get_mut(number) else { return false };
+        if peer.history == history {
+            return false;
+        }
+        let had_one = peer.history != 0;
+        peer.history = history;
+        if had_one {
+            peer.restarts += 1;
+            peer.outbound.receiver_lost();
+            self.restart_inbound(number);
+        }
+        had_one
+    }
+
+    /// Whether nothing was ever sent to the peer under its present record, and we do not dial it.
+    fn is_unknown(&self, number: usize) -> bool {
+        self.peers.get(number).is_some_and(|peer| peer.links == 0 && !peer.dialled)
+    }
+
+    fn restart_inbound(&mut self, number: usize) {
+        while self.pop_done(number).is_some() {}
+        self.queue.orphan(number);
+        if let Some(peer) = self.peers.get_mut(number) {
+            let Inbound { progress, done, before, .. } = peer.inbound;
+            let before = before.plus(&Counters::of_stream(&progress, &done));
+            peer.inbound = Inbound { before, ..Inbound::default() };
+        }
+    }
+
+    /// Where the stream begins for a peer that is not in our table.
+    fn begin_unknown(&mut self, now: Instant, number: usize, hello: &Hello<'_>) {
+        let (cursor, missed) = match (hello.seen, hello.from) {
+            // Its record was given away: which frames are its own is not known any more.
+            (Some(seen), _) if seen.history == self.id() => {
+                let head = self.history.head();
+                let missed = head.position.saturating_sub(seen.progress.position);
+                let outbound = self.peers.get_mut(number).map(|peer| &mut peer.outbound);
+                if let Some(outbound) = outbound.filter(|_| seen.progress.position <= head.position)
+                {
+                    outbound.done = seen.done;
+                    outbound.begin(head, 0);
+                    outbound.progress = Progress { position: head.position, ..seen.progress };
+                    outbound.progress.lost = seen.progress.lost.saturating_add(missed);
+                    return;
+                }
+                (head, 0)
+            }
+            // It followed our predecessor: it is to miss nothing since our start.
+            (Some(_), _) | (None, From::Oldest) => {
+                (self.history.tail(), self.history.tail().position)
+            }
+            (None, From::Last(past_us)) => {
+                (self.history.since(now - Duration::from_micros(past_us)), 0)
+            }
+            (None, From::Now) => (self.history.head(), 0),
+        };
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.outbound.begin(cursor, if hello.seen.is_some() { missed } else { 0 });
+        }
+    }
+
+    /// Goes on with a stream: from where the receiver says it is, from its beginning if it has
+    /// nothing of it, or, where its account cannot be ours, with a new stream from here.
+    fn resume(&mut self, number: usize, hello: &Hello<'_>) {
+        let Some(outbound) = self.peers.get(number).map(|peer| peer.outbound) else { return };
+        let seen = match hello.seen {
+            Some(seen) if seen.history == self.id() => Some(seen),
+            // Nothing of it ever arrived.
+            None if outbound.done.iter().sum::<u64>() == 0 => Some(Seen {
+                history: self.id(),
+                progress: outbound.begun,
+                done: [0; Outcome::COUNT],
+            }),
+            _ => None,
+        };
+        let resumed = seen.and_then(|seen| self.rewound(number, &seen));
+        if let Some(peer) = self.peers.get_mut(number) {
+            match resumed {
+                Some(resumed) => peer.outbound = resumed,
+                None => peer.outbound.receiver_lost(),
+            }
+        }
+    }
+
+    /// A stream set back to where the receiver says it is, or as near as the history reaches;
+    /// `None` if its account does not fit what was sent.
+    fn rewound(&self, number: usize, seen: &Seen) -> Option<Outbound> {
+        let mut outbound = self.peers.get(number)?.outbound;
+        let cursor = self.history.seek(seen.progress.position);
+        if cursor.position > outbound.progress.position {
+            return None;
+        }
+        let unsent = self.wanted_between(number, cursor, outbound.progress.position);
+        let before = outbound.progress.wanted().checked_sub(unsent)?;
+        let lost = before.checked_sub(seen.progress.wanted())?;
+        seen.progress.frames.checked_sub(seen.done.iter().sum())?;
+        outbound.cursor = cursor;
+        outbound.progress = Progress { position: cursor.position, ..seen.progress };
+        outbound.progress.lost += lost;
+        outbound.done = seen.done;
+        Some(outbound)
+    }
+
+    /// How many frames from `cursor` up to position `end` are meant for the peer.
+    fn wanted_between(&self, number: usize, mut cursor: Cursor, end: u64) -> u64 {
+        let mut wanted = 0;
+        while cursor.position < end {
+            let Some(entry) = self.history.next(&mut cursor) else { break };
+            wanted += u64::from(self.is_for(number, &entry));
+        }
+        wanted
+    }
+
+    fn is_for(&self, number: usize, entry: &Entry) -> bool {
+        let joined = self.peers.get(number).map_or(0, |peer| peer.joined);
+        entry.origin != Origin::Peer(number as u8) || entry.position < joined
+    }
+
+    /// A peer's link has ended. `for_good`: it said that it will not come back.
+    pub(super) fn leave(&mut self, now: Instant, number: usize, link: u32, for_good: bool) {
+        let Some(peer) = self.peers.get_mut(number).filter(|peer| peer.link == Some(link)) else {
+            return;
+        };
+        peer.link = None;
+        peer.last_used = now;
+        if for_good && !peer.dialled {
+            peer.outbound.wanted = false;
+        }
+    }
+
+    /// The peer says where its stream stands. Returns how many frames were lost or stale since
+    /// we last heard.
+    pub(super) fn started(&mut self, number: usize, start: Progress) -> Result<u64, Refusal> {
+        let inbound = self.peers.get(number).ok_or(Refusal::FULL)?.inbound;
+        if inbound.started && !start.follows(&inbound.progress) {
+            self.restart_inbound(number);
+        }
+        let inbound = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.inbound;
+        let known = inbound.progress;
+        if start.frames != known.frames {
+            return Err(Refusal::PROTOCOL);
+        }
+        inbound.started = true;
+        inbound.progress = start;
+        Ok(start.wanted().saturating_sub(known.wanted()))
+    }
+
+    /// The peer's position moves without frames.
+    pub(super) fn skipped(&mut self, number: usize, skip: &Skip) -> Result<(), Refusal> {
+        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let progress = &mut peer.inbound.progress;
+        let add = |a: u64, b: u64| a.checked_add(b).ok_or(Refusal::PROTOCOL);
+        progress.position = add(progress.position, skip.positions)?;
+        progress.lost = add(progress.lost, skip.lost)?;
+        progress.stale = add(progress.stale, skip.stale)?;
+        Ok(())
+    }
+
+    /// Frames from a peer, toward the bus: all of them, or none and an error. `born` gives the
+    /// moment on our clock when a frame with a stamp was seen.
+    pub(super) fn receive(
+        &mut self,
+        number: usize,
+        frames: &[u8],
+        last_us: &mut u64,
+        born: impl Fn(u64) -> Instant,
+    ) -> Result<(), Refusal> {
+        let mut amount = 0;
+        let mut rest = frames;
+        while !rest.is_empty() {
+            (_, _, rest) = entry::decode(rest).ok_or(Refusal::PROTOCOL)?;
+            amount += 1;
+        }
+        if amount == 0 || self.queue.len(number) + amount > self.policy().window as usize {
+            return Err(Refusal::PROTOCOL);
+        }
+        if self.queue.room() < amount {
+            return Err(Refusal::FULL);
+        }
+        let mut rest = frames;
+        while let Some((frame, delta_us, after)) = entry::decode(rest) {
+            *last_us = last_us.wrapping_add(delta_us);
+            let outcome = self.refusal_of(&frame);
+            self.queue.push(number, frame, *last_us, born(*last_us), outcome);
+            rest = after;
+        }
+        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        peer.inbound.progress.position += amount as u64;
+        peer.inbound.progress.frames += amount as u64;
+        Ok(())
+    }
+
+    /// Why a frame from a peer is not for this bus, if so.
+    fn refusal_of(&self, frame: &Frame) -> Option<Outcome> {
+        let policy = self.policy();
+        if policy.read_only || (frame.is_error() && !policy.is_virtual) {
+            Some(Outcome::Refused)
+        } else if frame.is_fd() && !policy.is_fd {
+            Some(Outcome::Unsupported)
+        } else {
+            None
+        }
+    }
+
+    fn pop_done(&mut self, number: usize) -> Option<Outcome> {
+        loop {
+            let Done { outcome, orphan } = self.queue.pop_done(number)?;
+            let inbound = &mut self.peers.get_mut(number)?.inbound;
+            if !orphan {
+                count(&mut inbound.done, outcome, 1);
+                return Some(outcome);
+            }
+            count(&mut inbound.before.done, outcome, 1);
+        }
+    }
+
+    /// The link a peer has now.
+    pub(super) fn link_of(&self, number: usize) -> Option<u32> {
+        self.peers.get(number).and_then(|peer| peer.link)
+    }
+
+    /// The peer's bus has this age limit now (microseconds; 0: none).
+    pub(super) fn peer_max_age(&mut self, number: usize, max_age_us: u64) {
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.outbound.max_age_us = max_age_us;
+        }
+    }
+
+    /// Whether so much of the window waits for a receipt that the peer may have to wait.
+    pub(super) fn receipt_presses(&self, number: usize) -> bool {
+        self.queue.len(number) * 4 >= self.policy().window as usize
+    }
+
+    /// Whether outcomes wait to be told to the peer.
+    pub(super) fn has_receipt(&self, number: usize) -> bool {
+        self.queue.has_done(number)
+    }
+
+    /// Writes a receipt for a peer's frames as a message; 0 if there is none.
+    pub(super) fn receipt(&mut self, number: usize, out: &mut [u8]) -> usize {
+        let mut runs = [(Outcome::Sent, 0_u16); RUNS_MAX];
+        let mut used = 0;
+        while self.has_receipt(number) {
+            if used == RUNS_MAX {
+                break;
+            }
+            let Some(outcome) = self.pop_done(number) else { break };
+            match runs.get_mut(used.saturating_sub(1)) {
+                Some((last, amount)) if used > 0 && *last == outcome => *amount += 1,
+                _ => {
+                    if let Some(run) = runs.get_mut(used) {
+                        *run = (outcome, 1);
+                    }
+                    used += 1;
+                }
+            }
+        }
+        let mut bytes = [0; RECEIPT_MAX];
+        let mut length = 0;
+        for run in runs.iter().take(used) {
+            let room = bytes.get_mut(length..).unwrap_or(&mut []);
+            length += postcard::to_slice(run, room).map_or(0, |written| written.len());
+        }
+        match bytes.get(..length) {
+            Some(bytes) if length > 0 => write(&Message::Receipt(bytes), out),
+            _ => 0,
+        }
+    }
+
+    /// The peer says what became of frames we sent, in their order.
+    pub(super) fn receipt_of(&mut self, number: usize, mut runs: &[u8]) -> Result<(), Refusal> {
+        let outbound = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.outbound;
+        while !runs.is_empty() {
+            let ((outcome, amount), rest) =
+                postcard::take_from_bytes::<(Outcome, u16)>(runs).map_err(|_| Refusal::PROTOCOL)?;
+            if u64::from(amount) > outbound.outstanding() {
+                return Err(Refusal::PROTOCOL);
+            }
+            count(&mut outbound.done, outcome, u64::from(amount));
+            runs = rest;
+        }
+        Ok(())
+    }
+
+    /// Writes `Start` for a peer as a message; 0 if it wants no frames.
+    pub(super) fn start(&mut self, number: usize, out: &mut [u8]) -> usize {
+        match self.peers.get_mut(number).map(|peer| &mut peer.outbound) {
+            Some(outbound) if outbound.wanted => {
+                outbound.told = outbound.progress;
+                write(&Message::Start(outbound.progress), out)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Writes the next message of the stream to a peer; 0 if there is nothing to say now.
+    pub(super) fn next_message(
+        &mut self,
+        now: Instant,
+        number: usize,
+        stamps: &mut Stamps,
+        out: &mut [u8],
+    ) -> usize {
+        let Some(entry) = self.next_for(now, number) else {
+            return self.skip(number, false, out);
+        };
+        let skip = self.skip(number, true, out);
+        if skip > 0 {
+            return skip;
+        }
+        if stamps.offset_us != Some(entry.offset_us) {
+            stamps.offset_us = Some(entry.offset_us);
+            return write(&Message::Clock(entry.offset_us), out);
+        }
+        self.batch(now, number, stamps, out)
+    }
+
+    /// The frame the peer is to be sent next, with the cursor at it; counts what is passed over.
+    fn next_for(&mut self, now: Instant, number: usize) -> Option<Entry> {
+        for _ in 0..LOOK_MAX {
+            let outbound = self.peers.get(number)?.outbound;
+            if !outbound.wanted {
+                return None;
+            }
+            let mut cursor = outbound.cursor;
+            let entry = self.history.next(&mut cursor)?;
+            let is_for = self.is_for(number, &entry);
+            if is_for && !is_stale(now, &entry, outbound.max_age_us) {
+                return (outbound.outstanding() < u64::from(outbound.window)).then_some(entry);
+            }
+            let outbound = &mut self.peers.get_mut(number)?.outbound;
+            outbound.cursor = cursor;
+            outbound.progress.position = cursor.position;
+            outbound.progress.stale += u64::from(is_for);
+        }
+        None
+    }
+
+    /// Writes what was passed over since the peer was last told; 0 if that is nothing, or only a
+    /// position that can wait for the next frame.
+    fn skip(&mut self, number: usize, frame_follows: bool, out: &mut [u8]) -> usize {
+        let Some(peer) = self.peers.get_mut(number) else { return 0 };
+        let (progress, told) = (peer.outbound.progress, peer.outbound.told);
+        let skip = Skip {
+            positions: progress.position.saturating_sub(told.position),
+            lost: progress.lost.saturating_sub(told.lost),
+            stale: progress.stale.saturating_sub(told.stale),
+        };
+        let positions_only = skip.lost == 0 && skip.stale == 0;
+        if positions_only && (skip.positions == 0 || !frame_follows) {
+            return 0;
+        }
+        peer.outbound.told = progress;
+        write(&Message::Skip(skip), out)
+    }
+
+    /// Writes as many frames that follow each other as fit; joins only what is there already.
+    fn batch(&mut self, now: Instant, number: usize, stamps: &mut Stamps, out: &mut [u8]) -> usize {
+        let Some(mut outbound) = self.peers.get(number).map(|peer| peer.outbound) else { return 0 };
+        let mut frames = [0; FRAMES_MAX];
+        let mut used = 0;
+        let most = FRAMES_MAX.min(out.len().saturating_sub(3));
+        while used + ENTRY_MAX <= most && outbound.outstanding() < u64::from(outbound.window) {
+            let mut cursor = outbound.cursor;
+            let Some(entry) = self.history.next(&mut cursor) else { break };
+            let goes = self.is_for(number, &entry)
+                && !is_stale(now, &entry, outbound.max_age_us)
+                && stamps.offset_us == Some(entry.offset_us);
+            let delta_us = entry.stamp_us.wrapping_sub(stamps.last_us);
+            let room = frames.get_mut(used..).unwrap_or(&mut []);
+            let Some(length) = goes.then(|| entry::encode(&entry.frame, delta_us, room)).flatten()
+            else {
+                break;
+            };
+            used += length;
+            stamps.last_us = entry.stamp_us;
+            outbound.cursor = cursor;
+            outbound.progress.position = cursor.position;
+            outbound.progress.frames += 1;
+        }
+        outbound.told = outbound.progress;
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.outbound = outbound;
+        }
+        frames.get(..used).map_or(0, |frames| write(&Message::Frames(frames), out))
+    }
+
+    /// Whether the peer has everything and has said what became of it.
+    pub(super) fn is_delivered(&self, number: usize) -> bool {
+        self.peers.get(number).is_none_or(|peer| {
+            let outbound = &peer.outbound;
+            !outbound.wanted
+                || (outbound.outstanding() == 0
+                    && self.wanted_between(number, outbound.cursor, u64::MAX) == 0)
+        })
+    }
+}
+
+fn is_stale(now: Instant, entry: &Entry, max_age_us: u64) -> bool {
+    max_age_us > 0 && now.as_micros().saturating_sub(entry.seen().as_micros()) > max_age_us
+}
+
+/// Writes a message; the buffers of this module are sized so that every one fits.
+pub(super) fn write(message: &Message<'_>, out: &mut [u8]) -> usize {
+    postcard::to_slice(message, out).map_or(0, |written| written.len())
+}

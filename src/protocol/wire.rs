@@ -1,0 +1,226 @@
+//! The words the two ends of a link say: the whole protocol on a page.
+//!
+//! Each side first sends a [`preamble`](PREAMBLE_SIZE), then records: a length (varint), then as many bytes
+//! of one postcard-encoded [`Message`]. The dialling side greets first, the accepting side answers
+//! with its own greeting, a list of its buses, or a refusal. `docs/protocol.md` is the
+//! specification, `tests/vectors/` has each message as bytes.
+
+use serde::{Deserialize, Serialize};
+
+use super::peer::{Outcome, Progress};
+
+/// TCP port: "CANSP" on a phone's keys.
+pub const PORT: u16 = 22677;
+/// First bytes either side sends.
+pub const MAGIC: [u8; 8] = *b"CANSPAN\n";
+/// Version of the protocol; a peer with another one is refused.
+pub const VERSION: u8 = 1;
+/// Preamble: magic, version, mode (0: plain), key name (none: length 0).
+pub const PREAMBLE_SIZE: usize = MAGIC.len() + 3;
+/// Most bytes of a message, without the record's length. Chosen because a batch of 300 classic
+/// frames spreads the packet's headers thin, and buffers for 64 links stay below 1 MiB.
+pub const MESSAGE_MAX: usize = 4096;
+/// Most bytes of a record's length: a varint of at most 14 bits.
+pub const LENGTH_MAX: usize = 2;
+/// Longest bus name: `IFNAMSIZ - 1` in `linux/if.h`.
+pub const BUS_NAME_MAX: usize = 15;
+/// Most bytes of frames in one [`Message::Frames`]: the rest is its tag and their length.
+pub const FRAMES_MAX: usize = MESSAGE_MAX - 3;
+
+/// A preamble's mode byte for a link without encryption.
+pub const MODE_PLAIN: u8 = 0;
+
+/// This version's preamble.
+#[must_use]
+pub fn preamble() -> [u8; PREAMBLE_SIZE] {
+    let [a, b, c, d, e, f, g, h] = MAGIC;
+    [a, b, c, d, e, f, g, h, VERSION, MODE_PLAIN, 0]
+}
+
+/// One record's content. Variants are only ever added at the end, and sent only to a peer whose
+/// [`Hello::features`] has the bit that came with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message<'a> {
+    /// The greeting.
+    #[serde(borrow)]
+    Hello(Hello<'a>),
+    /// The link cannot be; the sender closes it.
+    Refuse(Refusal),
+    /// Names of the buses there are, separated by line feeds; the sender closes the link.
+    Buses(&'a str),
+    /// The sender's frames follow from here. Exactly one comes after the greetings, from a side
+    /// whose frames were asked for.
+    Start(Progress),
+    /// Frames as in the module `entry`, in bus order, from the current position on.
+    Frames(&'a [u8]),
+    /// The next frame's position is further on.
+    Skip(Skip),
+    /// What became of the frames received, in their order: pairs of an [`Outcome`] and how many.
+    Receipt(&'a [u8]),
+    /// The stamps that follow are this far ahead of the sender's monotonic clock (microseconds).
+    Clock(i64),
+    /// The sender is there.
+    Ping(Ping),
+    /// The sender's bus has changed its state.
+    Bus(BusStatus),
+    /// The sender ends the link on purpose and will not resume it.
+    Bye,
+}
+
+/// A greeting: who is there, what it has, and what it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello<'a> {
+    /// Optional abilities, one bit each; none is defined in version 1.
+    pub features: u32,
+    /// The accepting side's bus. Empty from the dialling side: list the buses.
+    pub bus: &'a str,
+    /// The id of the sender's history.
+    pub history: u64,
+    /// How many frames may be under way to the sender without a receipt; 0: send none.
+    pub window: u32,
+    /// The sender drops frames older than this (microseconds); 0: never.
+    pub max_age_us: u64,
+    /// The sender says something at least this often (milliseconds).
+    pub heartbeat_ms: u32,
+    /// Receipts for the sender's frames may be this far apart (microseconds).
+    pub receipts_us: u32,
+    /// The sender's monotonic clock (microseconds).
+    pub clock_us: u64,
+    /// What the sender has of the receiver's history, or of an earlier one on the same bus.
+    pub seen: Option<Seen>,
+    /// Where to begin for a sender the receiver does not know.
+    pub from: From,
+}
+
+/// How far the sender of a greeting got with a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The history's id.
+    pub history: u64,
+    /// It has everything up to here.
+    pub progress: Progress,
+    /// What became of those frames, by [`Outcome`].
+    pub done: [u64; Outcome::COUNT],
+}
+
+/// Where a stream of frames begins for a new peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum From {
+    /// With the next frame.
+    Now,
+    /// With what the history holds of the last so many microseconds.
+    Last(u64),
+    /// With the oldest frame held.
+    Oldest,
+}
+
+/// Frames between the last one sent and the next that are not sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// How far the position moves: the frames counted below, the receiver's own, and those it did
+    /// not ask for.
+    pub positions: u64,
+    /// How many were overwritten before they could be sent.
+    pub lost: u64,
+    /// How many were older than the receiver's limit.
+    pub stale: u64,
+}
+
+/// A heartbeat; it also measures the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// The sender's monotonic clock (microseconds).
+    pub clock_us: u64,
+    /// The last such clock received, or 0.
+    pub echo_us: u64,
+    /// How long ago that was (microseconds).
+    pub held_us: u64,
+}
+
+/// How a bus is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusStatus {
+    /// Its state.
+    pub state: BusState,
+    /// Transmit and receive error counters, where the driver gives them.
+    pub errors: Option<(u8, u8)>,
+    /// Frames its kernel dropped before the gateway could read them, since the start.
+    pub overflow: u64,
+    /// Frames toward it are dropped when older than this (microseconds); 0: never.
+    pub max_age_us: u64,
+}
+
+/// The state of a bus (`enum can_state` in `linux/can/netlink.h`, with the interface's own).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BusState {
+    /// There is no such interface.
+    #[default]
+    Absent,
+    /// The interface is down.
+    Down,
+    /// Up, and its controller, if any, is error-active.
+    Up,
+    /// An error counter is over 96.
+    ErrorWarning,
+    /// An error counter is over 127.
+    ErrorPassive,
+    /// The controller has left the bus.
+    BusOff,
+}
+
+impl BusState {
+    /// The state as an operator knows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Down => "down",
+            Self::Up => "up",
+            Self::ErrorWarning => "error-warning",
+            Self::ErrorPassive => "error-passive",
+            Self::BusOff => "bus-off",
+        }
+    }
+
+    /// Whether frames can be handed to it.
+    #[must_use]
+    pub fn takes_frames(self) -> bool {
+        matches!(self, Self::Up | Self::ErrorWarning | Self::ErrorPassive)
+    }
+}
+
+/// Why a link cannot be. A code this version does not know survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal(pub u8);
+
+impl Refusal {
+    /// There is no bus of that name.
+    pub const NO_SUCH_BUS: Self = Self(1);
+    /// The link would lead back to the history it comes from.
+    pub const LOOP: Self = Self(2);
+    /// There are as many links or peers as this side can hold.
+    pub const FULL: Self = Self(3);
+    /// A record was not of the protocol.
+    pub const PROTOCOL: Self = Self(4);
+    /// A newer link of the same peer has taken over.
+    pub const REPLACED: Self = Self(5);
+
+    /// One sentence for the operator of the refused side.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::NO_SUCH_BUS => {
+                "the peer has no bus of that name; `canspan dump HOST` lists none, `canspan connect HOST` takes all it has"
+            }
+            Self::LOOP => {
+                "the link would lead the bus back to itself; remove one of the links that form the ring"
+            }
+            Self::FULL => "the peer has as many links as it can hold; end one, or raise its limit",
+            Self::PROTOCOL => {
+                "the peer could not understand what was sent; do both ends run the same version?"
+            }
+            Self::REPLACED => "a newer link from the same process has taken this one's place",
+            _ => "the peer gave a reason this version does not know; is the peer newer?",
+        }
+    }
+}
