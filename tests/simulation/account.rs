@@ -1,0 +1,155 @@
+//! The account after a schedule.
+
+use std::collections::HashMap;
+
+use canspan::protocol::{Frame, Outcome};
+
+use crate::world::{Shown, World};
+
+const BOARD: usize = 0;
+/// What the age of a frame may be misjudged by: the path's delay there, and the wait for the bus.
+const AGE_TOLERANCE_US: u64 = 20_000 + 20 * 300 + 5_000;
+
+fn source(frame: &Frame) -> usize {
+    frame.id().bits() as usize
+}
+
+fn sequence(frame: &Frame) -> u64 {
+    u64::from_be_bytes(frame.data().try_into().unwrap())
+}
+
+impl World {
+    pub fn check(&self) {
+        self.check_order();
+        self.check_age();
+        for pc in 1..self.nodes.len() {
+            self.check_from_pc(pc);
+            self.check_to_pc(pc);
+        }
+    }
+
+    /// On every bus the frames of each source are in order, none twice; and a PC shows the
+    /// board's frames in the board's bus order.
+    fn check_order(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let mut last = HashMap::new();
+            for shown in &node.shown {
+                let before = last.insert(source(&shown.frame), sequence(&shown.frame)).unwrap_or(0);
+                let now = sequence(&shown.frame);
+                assert!(
+                    now > before,
+                    "node {number}: frame {now} of node {} after {before}",
+                    source(&shown.frame)
+                );
+            }
+            if number != BOARD {
+                self.check_bus_order(number);
+            }
+        }
+    }
+
+    fn check_bus_order(&self, pc: usize) {
+        let order: HashMap<_, _> = self.nodes[BOARD]
+            .shown
+            .iter()
+            .enumerate()
+            .map(|(place, shown)| ((source(&shown.frame), sequence(&shown.frame)), place))
+            .collect();
+        let mut last = None;
+        for shown in self.nodes[pc].shown.iter().filter(|shown| source(&shown.frame) != pc) {
+            let place = order.get(&(source(&shown.frame), sequence(&shown.frame)));
+            assert!(place.is_some(), "PC {pc}: {:?} was never on the board's bus", shown.frame);
+            assert!(place > last.as_ref(), "PC {pc}: {:?} is out of bus order", shown.frame);
+            last = place.copied();
+        }
+    }
+
+    /// Nothing on the board's bus is older than its limit.
+    fn check_age(&self) {
+        let Some(max_age) = self.nodes[BOARD].policy.max_age else { return };
+        for pc in 1..self.nodes.len() {
+            let made: HashMap<_, _> = own(&self.nodes[pc].shown, pc)
+                .map(|shown| (sequence(&shown.frame), shown.at))
+                .collect();
+            for shown in own(&self.nodes[BOARD].shown, pc) {
+                let age = shown.at - made[&sequence(&shown.frame)];
+                let limit = max_age.as_micros() as u64 + AGE_TOLERANCE_US;
+                assert!(age <= limit, "PC {pc}: {:?} was {age} us old on the bus", shown.frame);
+            }
+        }
+    }
+
+    /// A PC's own frames, toward the board's bus.
+    fn check_from_pc(&self, pc: usize) {
+        let node = &self.nodes[pc];
+        let status = node.hubs[0].peer_status(self.places[pc].unwrap().peer).unwrap();
+        assert!(status.link.is_some(), "PC {pc} has no link in the end");
+        let first = self.first_of_incarnation(pc);
+        let made = own(&node.shown[first..], pc).filter(|shown| shown.position.is_some());
+        let numbers: Vec<u64> = made.map(|shown| sequence(&shown.frame)).collect();
+        let sent = status.sent;
+        assert_eq!(sent.accounted(), numbers.len() as u64, "PC {pc}: {sent:?}");
+        let arrived = own(&self.nodes[BOARD].shown, pc)
+            .filter(|shown| numbers.binary_search(&sequence(&shown.frame)).is_ok())
+            .count() as u64;
+        // After a restart of the board nobody can tell what became of the unconfirmed ones.
+        let certain = sent.of(Outcome::Sent);
+        let possible = certain + sent.of(Outcome::Unconfirmed);
+        assert!(
+            (certain..=possible).contains(&arrived),
+            "PC {pc}: {arrived} of its frames were on the board's bus: {sent:?}"
+        );
+        if self.nodes[BOARD].restarts == 0 {
+            let board = self.board().peers().find(|(_, peer)| peer.history == node.hubs[0].id());
+            let (_, received) = board.expect("the board forgot a peer");
+            assert_eq!(sent, received.received, "PC {pc}: the two ends' accounts differ");
+            assert_eq!(sent.of(Outcome::Unconfirmed), 0);
+        }
+    }
+
+    /// The board's frames, toward a PC.
+    fn check_to_pc(&self, pc: usize) {
+        let board = self.board();
+        let id = self.nodes[pc].hubs[0].id();
+        let (_, status) = board.peers().find(|(_, peer)| peer.history == id).expect("no record");
+        let incarnation = self.nodes[BOARD].incarnation;
+        let joined = self.joined.iter().find(|(i, h, _)| (*i, *h) == (incarnation, id));
+        let (_, _, begun) = *joined.expect("the world saw every link come up");
+        let first = self.first_of_incarnation(BOARD);
+        let meant = self.nodes[BOARD].shown[first..]
+            .iter()
+            .filter(|shown| shown.position.is_some_and(|position| position >= begun))
+            // Its own frames do not come back, but those of an earlier life do.
+            .filter(|shown| source(&shown.frame) != pc || self.is_of_earlier_life(pc, shown))
+            .count() as u64;
+        let sent = status.sent;
+        assert_eq!(sent.accounted(), meant, "to PC {pc} from {begun}: {sent:?}");
+        if self.nodes[BOARD].restarts + self.nodes[pc].restarts == 0 {
+            let peer = self.places[pc].unwrap().peer;
+            let received = self.nodes[pc].hubs[0].peer_status(peer).unwrap().received;
+            assert_eq!(sent, received, "to PC {pc}: the two ends' accounts differ");
+            let arrived = self.nodes[pc].shown.iter().filter(|s| source(&s.frame) != pc).count();
+            assert_eq!(sent.of(Outcome::Sent), arrived as u64);
+        }
+    }
+
+    fn is_of_earlier_life(&self, pc: usize, shown: &Shown) -> bool {
+        let first = self.first_of_incarnation(pc);
+        let earliest = own(&self.nodes[pc].shown[first..], pc)
+            .filter(|shown| shown.position.is_some())
+            .map(|shown| sequence(&shown.frame))
+            .next();
+        earliest.is_none_or(|earliest| sequence(&shown.frame) < earliest)
+    }
+
+    /// Index of the first frame the present process of a node saw, or past the end.
+    fn first_of_incarnation(&self, number: usize) -> usize {
+        let shown = &self.nodes[number].shown;
+        shown.iter().rposition(|shown| shown.position == Some(0)).unwrap_or(shown.len())
+    }
+}
+
+/// Frames a PC made itself.
+fn own(shown: &[Shown], pc: usize) -> impl Iterator<Item = &Shown> {
+    shown.iter().filter(move |shown| source(&shown.frame) == pc)
+}

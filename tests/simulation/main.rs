@@ -1,0 +1,57 @@
+//! The gateway's protocol in a simulated field: nodes, buses, a network with seeded faults and a
+//! virtual clock. After each schedule every frame was delivered once, in order, or is in a counter
+//! on both ends, to the frame.
+//!
+//! `CANSPAN_SEED=N cargo test --test simulation` runs one schedule again, `CANSPAN_SCHEDULES=N`
+//! sets how many there are.
+
+mod account;
+mod net;
+mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use world::World;
+
+/// Schedules in one run of the tests.
+const SCHEDULES: u64 = 10_000;
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+}
+
+fn run(seed: u64) {
+    let result = std::panic::catch_unwind(|| {
+        let mut world = World::new(seed);
+        world.run();
+        world.check();
+    });
+    if let Err(panic) = result {
+        eprintln!("the schedule fails again with CANSPAN_SEED={seed}");
+        std::panic::resume_unwind(panic);
+    }
+}
+
+#[test]
+fn every_frame_is_delivered_once_in_order_or_counted_on_both_ends() {
+    if let Some(seed) = number_from("CANSPAN_SEED") {
+        return run(seed);
+    }
+    let schedules = number_from("CANSPAN_SCHEDULES").unwrap_or(SCHEDULES);
+    let next = AtomicU64::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= schedules {
+                        return;
+                    }
+                    run(seed);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,500 @@
+//! Nodes, their buses and links, and the schedule of what happens to them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use canspan::protocol::time::Instant;
+use canspan::protocol::wire::BusState;
+use canspan::protocol::{
+    Ended, Frame, Hub, Id, Link, LinkOptions, Memory, Place, Policy, RECORD_MAX, Slot,
+};
+
+use crate::net::Pipe;
+
+pub struct Heap;
+impl Memory for Heap {
+    type Blocks = Vec<u8>;
+    type Slots = Vec<Slot>;
+}
+
+const BOARD: usize = 0;
+/// Microseconds of traffic and faults, then of peace for everything to arrive.
+const STORM_US: u64 = 2_000_000;
+const PEACE_US: u64 = 8_000_000;
+
+/// What was seen on a node's bus, whoever looked.
+#[derive(Clone, Copy)]
+pub struct Shown {
+    pub frame: Frame,
+    pub at: u64,
+    /// Whether the gateway of that moment saw it, and its position then.
+    pub position: Option<u64>,
+}
+
+pub struct Node {
+    pub hubs: Vec<Hub<Heap>>,
+    pub incarnation: u64,
+    alive_from: u64,
+    /// This node's monotonic clock is so far ahead of the world's, and its wall clock of that.
+    skew: u64,
+    offset: i64,
+    pub policy: Policy,
+    history_blocks: usize,
+    handed: VecDeque<(Frame, u64)>,
+    bus_us: u64,
+    bus_up: bool,
+    next_own: u64,
+    period: u64,
+    sequence: u64,
+    pub shown: Vec<Shown>,
+    pub restarts: u64,
+    pub was_down: bool,
+}
+
+struct End {
+    node: usize,
+    link: Option<Link>,
+    /// Where the stream to the peer began, for the account.
+    begun: bool,
+}
+
+struct Connection {
+    ends: [End; 2],
+    pipes: [Pipe; 2],
+    delay: u64,
+    opened: u64,
+}
+
+pub struct World {
+    pub rng: fastrand::Rng,
+    pub now: u64,
+    pub nodes: Vec<Node>,
+    /// For each PC: its record of the board, and its connection.
+    pub places: Vec<Option<Place>>,
+    connections: Vec<Option<Connection>>,
+    old: Vec<Connection>,
+    redial: Vec<u64>,
+    next_fault: u64,
+    next_link: u32,
+    /// (board's incarnation, PC's history): position at which the board's stream to it began.
+    pub joined: Vec<(u64, u64, u64)>,
+    pub heartbeat: Duration,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pcs = rng.usize(1..=3);
+        let max_age = rng.bool().then(|| Duration::from_millis(rng.u64(20..500)));
+        let mut nodes = Vec::new();
+        for number in 0..=pcs {
+            let board = number == BOARD;
+            nodes.push(Node {
+                hubs: Vec::new(),
+                incarnation: 0,
+                alive_from: 0,
+                skew: rng.u64(0..1_000_000_000),
+                offset: rng.i64(-1_000_000..2_000_000_000_000_000).max(-1),
+                policy: Policy {
+                    max_age: max_age.filter(|_| board),
+                    is_virtual: !board,
+                    handed_max: if board { rng.usize(1..12) } else { 256 },
+                    window: rng.u32(1..100),
+                    ..Policy::default()
+                },
+                history_blocks: rng.usize(2..6),
+                handed: VecDeque::new(),
+                bus_us: if board { rng.u64(50..300) } else { 0 },
+                bus_up: true,
+                next_own: 0,
+                period: rng.u64(200..20_000),
+                sequence: 0,
+                shown: Vec::new(),
+                restarts: 0,
+                was_down: false,
+            });
+        }
+        let mut world = Self {
+            now: 1_000,
+            nodes,
+            places: vec![None; pcs + 1],
+            connections: (0..=pcs).map(|_| None).collect(),
+            old: Vec::new(),
+            redial: vec![0; pcs + 1],
+            next_fault: 0,
+            next_link: 1,
+            joined: Vec::new(),
+            heartbeat: Duration::from_millis(100),
+            rng,
+        };
+        for number in 0..world.nodes.len() {
+            world.start(number);
+        }
+        world
+    }
+
+    pub fn board(&self) -> &Hub<Heap> {
+        &self.nodes[BOARD].hubs[0]
+    }
+
+    /// Starts a node's process.
+    fn start(&mut self, number: usize) {
+        let id = self.rng.u64(1..);
+        let now = self.now;
+        let node = &mut self.nodes[number];
+        let blocks = vec![0; node.history_blocks * 4096];
+        let slots = vec![Slot::EMPTY; 1_000];
+        let mut hub = Hub::new("can0", id, blocks, slots).unwrap();
+        hub.set_policy(node.policy);
+        hub.set_state(if node.bus_up { BusState::Up } else { BusState::Down }, None);
+        hub.set_clock(node.offset);
+        node.hubs = vec![hub];
+        node.incarnation += 1;
+        let local = Instant::from_micros(now + node.skew);
+        self.places[number] =
+            (number != BOARD).then(|| Place { hub: 0, peer: node.hubs[0].dial(local).unwrap() });
+    }
+
+    /// Kills a node's process and starts it again a while later.
+    fn restart(&mut self, number: usize) {
+        let pause = self.rng.u64(1_000..200_000);
+        self.nodes[number].restarts += 1;
+        self.nodes[number].alive_from = self.now + pause;
+        let touched: Vec<usize> =
+            (1..self.nodes.len()).filter(|pc| number == BOARD || *pc == number).collect();
+        for pc in touched {
+            if let Some(mut connection) = self.connections[pc].take() {
+                for (side, end) in connection.ends.iter_mut().enumerate() {
+                    if end.node == number {
+                        end.link = None;
+                        let keep = self.rng.usize(0..=connection.pipes[side].waiting());
+                        connection.pipes[side].cut(keep);
+                    }
+                }
+                if number == BOARD {
+                    self.connections[pc] = Some(connection);
+                } else {
+                    self.redial[pc] = self.now + pause;
+                    self.old.push(connection);
+                }
+            }
+        }
+        self.old.retain(|old| !old.ends.iter().any(|end| end.node == number && end.link.is_some()));
+        self.start(number);
+    }
+
+    pub fn local(&self, number: usize) -> Instant {
+        Instant::from_micros(self.now + self.nodes[number].skew)
+    }
+
+    fn is_alive(&self, number: usize) -> bool {
+        self.now >= self.nodes[number].alive_from
+    }
+
+    pub fn run(&mut self) {
+        let mut steps = 0;
+        while self.now < STORM_US + PEACE_US {
+            steps += 1;
+            assert!(steps < 1_000_000, "the nodes never come to rest");
+            if self.now < STORM_US {
+                self.storm();
+            } else {
+                self.calm();
+            }
+            self.traffic();
+            self.dial();
+            self.deliver();
+            for number in 0..self.nodes.len() {
+                self.drive_bus(number);
+            }
+            self.transmit();
+            for number in 0..self.nodes.len() {
+                self.drive_bus(number);
+            }
+            self.now = self.next_time().clamp(self.now + 1, self.now + 100_000);
+        }
+    }
+
+    fn next_time(&self) -> u64 {
+        let mut next = u64::MAX;
+        if self.now < STORM_US {
+            next = next.min(self.next_fault);
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            if self.now < STORM_US {
+                next = next.min(node.next_own);
+            }
+            next = next.min(node.handed.front().map_or(u64::MAX, |(_, at)| *at));
+            if let Some(at) = node.hubs[0].poll_timeout() {
+                next = next.min(at.as_micros().saturating_sub(node.skew));
+            }
+            if number != BOARD && self.connections[number].is_none() {
+                next = next.min(self.redial[number].max(node.alive_from));
+            }
+        }
+        for connection in self.connections.iter().flatten().chain(&self.old) {
+            for pipe in &connection.pipes {
+                next = next.min(pipe.next_arrival().unwrap_or(u64::MAX));
+            }
+            for end in &connection.ends {
+                let timeout =
+                    end.link.as_ref().and_then(|l| l.poll_timeout(&self.nodes[end.node].hubs));
+                if let Some(at) = timeout {
+                    next = next.min(at.as_micros().saturating_sub(self.nodes[end.node].skew));
+                }
+            }
+        }
+        next
+    }
+
+    /// The buses' own frames.
+    fn traffic(&mut self) {
+        for number in 0..self.nodes.len() {
+            let node = &mut self.nodes[number];
+            while self.now < STORM_US && node.next_own <= self.now {
+                let bursts = if self.rng.u8(..) < 4 { self.rng.u64(1..600) } else { 1 };
+                node.next_own += 1 + self.rng.u64(0..node.period * 2) * bursts;
+                for _ in 0..bursts {
+                    node.sequence += 1;
+                    let frame = numbered(number, node.sequence);
+                    show(node, self.now, self.now >= node.alive_from, frame, false);
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        for pc in 1..self.nodes.len() {
+            if self.connections[pc].is_some() || self.now < self.redial[pc] || !self.is_alive(pc) {
+                continue;
+            }
+            self.redial[pc] = self.now + self.rng.u64(1_000..100_000);
+            if !self.is_alive(BOARD) {
+                continue;
+            }
+            let options = LinkOptions { heartbeat: self.heartbeat, ..LinkOptions::default() };
+            let (dialler, acceptor) = (self.next_link, self.next_link + 1);
+            self.next_link += 2;
+            let place = self.places[pc].unwrap();
+            let link = Link::dial(self.local(pc), dialler, place, "can0", options).unwrap();
+            let answer = Link::accept(self.local(BOARD), acceptor, options);
+            self.connections[pc] = Some(Connection {
+                ends: [
+                    End { node: pc, link: Some(link), begun: false },
+                    End { node: BOARD, link: Some(answer), begun: false },
+                ],
+                pipes: [Pipe::default(), Pipe::default()],
+                delay: self.rng.u64(10..20_000),
+                opened: self.now,
+            });
+        }
+    }
+
+    fn deliver(&mut self) {
+        let mut live: Vec<(Option<usize>, Connection)> = Vec::new();
+        for (pc, connection) in self.connections.iter_mut().enumerate() {
+            live.extend(connection.take().map(|connection| (Some(pc), connection)));
+        }
+        live.extend(self.old.drain(..).map(|connection| (None, connection)));
+        for (pc, mut connection) in live {
+            for side in 0..2 {
+                self.deliver_to(&mut connection, side);
+            }
+            let dialler_gone =
+                connection.ends[0].link.as_ref().is_none_or(|link| link.ended().is_some());
+            let over = connection.ends.iter().all(|end| end.link.is_none());
+            match pc {
+                Some(pc) if !dialler_gone => self.connections[pc] = Some(connection),
+                Some(pc) if !over => {
+                    self.redial[pc] = self.now + self.rng.u64(1_000..100_000);
+                    self.old.push(connection);
+                }
+                None if !over => self.old.push(connection),
+                _ => {}
+            }
+        }
+    }
+
+    fn deliver_to(&mut self, connection: &mut Connection, side: usize) {
+        let number = connection.ends[side].node;
+        let now = self.local(number);
+        if !self.is_alive(number) {
+            return;
+        }
+        let piece = if self.rng.bool() { usize::MAX } else { self.rng.usize(1..100) };
+        while let Some(bytes) = connection.pipes[1 - side].receive(self.now, piece) {
+            let end = &mut connection.ends[side];
+            let hubs = &mut self.nodes[number].hubs;
+            let position = hubs[0].position();
+            let Some(link) = end.link.as_mut() else { continue };
+            link.handle_input(now, &bytes, hubs);
+            let place = link.place().filter(|_| number == BOARD && link.is_live() && !end.begun);
+            if let Some(place) = place {
+                end.begun = true;
+                let status = hubs[0].peer_status(place.peer).unwrap();
+                if status.links == 1 {
+                    let begin = if status.sent.lost > 0 { 0 } else { position - status.behind };
+                    self.joined.push((self.nodes[BOARD].incarnation, status.history, begin));
+                }
+            }
+        }
+        let ended = connection.pipes[1 - side].receive_end(self.now);
+        let end = &mut connection.ends[side];
+        let Some(link) = end.link.as_mut() else { return };
+        if ended {
+            link.close(now, &mut self.nodes[number].hubs, Ended::Closed);
+        }
+        while link.poll_event().is_some() {}
+    }
+
+    fn transmit(&mut self) {
+        let mut out = vec![0; RECORD_MAX * 2];
+        let (connections, old) = (&mut self.connections, &mut self.old);
+        for connection in connections.iter_mut().flatten().chain(old) {
+            for side in 0..2 {
+                let end = &mut connection.ends[side];
+                let node = &mut self.nodes[end.node];
+                let now = Instant::from_micros(self.now + node.skew);
+                let Some(link) = end.link.as_mut().filter(|_| self.now >= node.alive_from) else {
+                    continue;
+                };
+                if link.poll_timeout(&node.hubs).is_some_and(|at| at <= now) {
+                    link.handle_timeout(now, &mut node.hubs);
+                }
+                while connection.pipes[side].room() {
+                    let used = link.poll_transmit(now, &mut node.hubs, &mut out);
+                    if used == 0 {
+                        break;
+                    }
+                    connection.pipes[side].send(self.now + connection.delay, &out[..used]);
+                }
+                if let Some(reason) = link.ended() {
+                    let fair = !matches!(reason, Ended::WeRefused(_) | Ended::Refused(_))
+                        || matches!(reason, Ended::Refused(r) if r.0 == 5);
+                    assert!(fair, "an honest peer was refused: {reason:?}");
+                    end.link = None;
+                    connection.pipes[side].is_closed = true;
+                }
+            }
+        }
+    }
+
+    fn drive_bus(&mut self, number: usize) {
+        let now = self.local(number);
+        let alive = self.is_alive(number);
+        let node = &mut self.nodes[number];
+        while let Some((frame, _)) = node.handed.front().copied().filter(|(_, at)| *at <= self.now)
+        {
+            node.handed.pop_front();
+            show(node, self.now, alive, frame, true);
+        }
+        if !alive {
+            return;
+        }
+        if node.hubs[0].poll_timeout().is_some_and(|at| at <= now) {
+            node.hubs[0].handle_timeout(now);
+        }
+        let mut frames = [numbered(0, 0); 64];
+        loop {
+            let offered = node.hubs[0].offer(now, &mut frames);
+            // The kernel does not always take all of it.
+            let taken = if offered > 0 && self.rng.u8(..) < 20 { offered / 2 } else { offered };
+            node.hubs[0].taken(now, taken);
+            for frame in &frames[..taken] {
+                let last = node.handed.back().map_or(self.now, |(_, at)| *at);
+                let sent = last.max(self.now) + node.bus_us;
+                node.handed.push_back((*frame, sent));
+            }
+            if node.bus_us == 0 {
+                while let Some((frame, _)) = node.handed.pop_front() {
+                    show(node, self.now, true, frame, true);
+                }
+            }
+            if taken == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Something goes wrong, perhaps.
+    fn storm(&mut self) {
+        if self.now < self.next_fault {
+            return;
+        }
+        self.next_fault = self.now + self.rng.u64(1_000..300_000);
+        let pc = self.rng.usize(1..self.nodes.len());
+        match self.rng.u8(0..100) {
+            0..35 => self.fault_on_link(pc),
+            35..40 => self.restart(BOARD),
+            40..45 => self.restart(pc),
+            45..55 => {
+                let up = !self.nodes[BOARD].bus_up;
+                self.set_bus(BOARD, up);
+            }
+            55..60 => self.step_clock(pc),
+            _ => {}
+        }
+    }
+
+    fn calm(&mut self) {
+        if !self.nodes[BOARD].bus_up {
+            self.set_bus(BOARD, true);
+        }
+    }
+
+    fn set_bus(&mut self, number: usize, up: bool) {
+        let node = &mut self.nodes[number];
+        node.bus_up = up;
+        node.was_down = true;
+        if !up {
+            node.handed.clear();
+        }
+        node.hubs[0].set_state(if up { BusState::Up } else { BusState::Down }, None);
+    }
+
+    fn step_clock(&mut self, number: usize) {
+        let by = self.rng.i64(-3_600_000_000..3_600_000_000);
+        let node = &mut self.nodes[number];
+        node.offset = (node.offset + by).max(-1);
+        node.hubs[0].set_clock(node.offset);
+    }
+
+    fn fault_on_link(&mut self, pc: usize) {
+        let Some(connection) = self.connections[pc].as_mut() else { return };
+        match self.rng.u8(0..3) {
+            0 => {
+                for pipe in &mut connection.pipes {
+                    let keep = self.rng.usize(0..=pipe.waiting());
+                    pipe.cut(keep);
+                }
+            }
+            // The first greeting must not be late for the age of frames to be known well.
+            1 if self.now > connection.opened + 150_000 => {
+                let until = self.now + self.rng.u64(1_000..250_000);
+                let side = self.rng.usize(0..2);
+                connection.pipes[side].stalled_until = until;
+            }
+            _ => {
+                let both = self.rng.bool();
+                connection.pipes[0].is_black_hole = true;
+                connection.pipes[1].is_black_hole = both;
+            }
+        }
+    }
+}
+
+/// A frame that is like no other: who made it, and the how many-th it was.
+pub fn numbered(node: usize, sequence: u64) -> Frame {
+    Frame::data_frame(Id::Standard(node as u16), &sequence.to_be_bytes()).unwrap()
+}
+
+fn show(node: &mut Node, now: u64, alive: bool, frame: Frame, own: bool) {
+    let position = alive.then(|| {
+        let hub = &mut node.hubs[0];
+        hub.set_clock(node.offset);
+        let stamp = (now + node.skew).wrapping_add_signed(node.offset);
+        hub.seen(&frame, stamp, own);
+        hub.position() - 1
+    });
+    node.shown.push(Shown { frame, at: now, position });
+}
