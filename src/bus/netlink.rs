@@ -12,7 +12,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send,
     socket_with,
 };
-use socketcan::nl;
+
+use super::raw::FD_BYTES;
 
 /// Longest interface name in bytes (`IFNAMSIZ` in `linux/if.h`, less the closing zero).
 const NAME_MAX: usize = 15;
@@ -66,29 +67,19 @@ impl Link {
     }
 
     fn ask(index: u32, name: Option<&str>) -> io::Result<Self> {
-        let socket = open_route(SocketFlags::CLOEXEC, 0)?;
-        send(&socket, &question(index, name), SendFlags::empty())?;
-        let mut answer = [0; ANSWER_BYTES];
-        // The kernel answers within `send`, so this never waits.
-        let (len, _) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT)?;
-        match Self::parse(answer.get(..len).unwrap_or_default()) {
-            Some(result) => result,
-            None => Err(io::Error::new(io::ErrorKind::InvalidData, "unreadable netlink answer")),
+        let mut request = Request::new(libc::RTM_GETLINK, 0, index);
+        let skip = libc::RTEXT_FILTER_SKIP_STATS.cast_unsigned();
+        request.push(IFLA_EXT_MASK, &skip.to_ne_bytes());
+        if let Some(name) = name {
+            request.push_text(IFLA_IFNAME, name);
         }
+        let answer = request.exchange()?;
+        Self::parse(&answer).ok_or_else(unreadable)
     }
 
-    /// Reads the answer: one `RTM_NEWLINK`, or an `NLMSG_ERROR` with a negated error number.
-    fn parse(answer: &[u8]) -> Option<io::Result<Self>> {
-        let kind = u16::from_ne_bytes(read(answer, 4)?);
-        if libc::c_int::from(kind) == libc::NLMSG_ERROR {
-            let number = i32::from_ne_bytes(read(answer, HEADER)?).checked_neg()?;
-            let error = io::Error::from_raw_os_error(number);
-            let absent = number == libc::ENODEV;
-            return Some(Err(if absent { io::ErrorKind::NotFound.into() } else { error }));
-        }
-        if kind != libc::RTM_NEWLINK {
-            return None;
-        }
+    /// Reads the answer: one `RTM_NEWLINK`.
+    fn parse(answer: &[u8]) -> Option<Self> {
+        (u16::from_ne_bytes(read(answer, 4)?) == libc::RTM_NEWLINK).then_some(())?;
         // struct ifinfomsg: family u8, pad u8, type u16, index i32, flags u32, change u32.
         let mut link = Self {
             index: u32::from_ne_bytes(read(answer, HEADER + 4)?),
@@ -107,7 +98,7 @@ impl Link {
                 _ => {}
             }
         }
-        Some(Ok(link))
+        Some(link)
     }
 }
 
@@ -117,29 +108,66 @@ fn info_kind(info: &[u8]) -> String {
     String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
 }
 
-/// `RTM_GETLINK` for one interface, by index or by name, without its statistics.
-fn question(index: u32, name: Option<&str>) -> Vec<u8> {
-    let mut bytes = vec![0; 2 * HEADER];
-    let skip = libc::RTEXT_FILTER_SKIP_STATS.cast_unsigned();
-    push_attribute(&mut bytes, IFLA_EXT_MASK, &skip.to_ne_bytes());
-    if let Some(name) = name {
-        push_attribute(&mut bytes, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
+/// One request about one interface, as bytes.
+struct Request(Vec<u8>);
+
+impl Request {
+    /// A request of this kind about the interface of this index; zero for none, or by name.
+    fn new(kind: u16, flags: libc::c_int, index: u32) -> Self {
+        // struct nlmsghdr: length u32, kind u16, flags u16, sequence u32, port u32.
+        let mut bytes = vec![0; 2 * HEADER];
+        write(&mut bytes, 4, &kind.to_ne_bytes());
+        write(&mut bytes, 6, &((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
+        write(&mut bytes, HEADER + 4, &index.to_ne_bytes());
+        Self(bytes)
     }
-    let len = bytes.len() as u32;
-    let flags = libc::NLM_F_REQUEST as u16;
-    write(&mut bytes, 0, &len.to_ne_bytes());
-    write(&mut bytes, 4, &libc::RTM_GETLINK.to_ne_bytes());
-    write(&mut bytes, 6, &flags.to_ne_bytes());
-    write(&mut bytes, HEADER + 4, &index.to_ne_bytes());
-    bytes
+
+    /// Asks for the interface to be on, and for no other change of its flags.
+    fn switch_on(&mut self) {
+        let up = libc::IFF_UP.cast_unsigned().to_ne_bytes();
+        write(&mut self.0, HEADER + 8, &up);
+        write(&mut self.0, HEADER + 12, &up);
+    }
+
+    fn push(&mut self, number: u16, payload: &[u8]) {
+        let len = (ATTRIBUTE + payload.len()) as u16;
+        self.0.extend(len.to_ne_bytes());
+        self.0.extend(number.to_ne_bytes());
+        self.0.extend(payload);
+        self.0.resize(self.0.len().next_multiple_of(ATTRIBUTE), 0);
+    }
+
+    fn push_text(&mut self, number: u16, text: &str) {
+        self.push(number, &[text.as_bytes(), &[0]].concat());
+    }
+
+    /// Sends it; the answer, or the error the kernel answered with.
+    fn exchange(mut self) -> io::Result<Vec<u8>> {
+        let len = self.0.len() as u32;
+        write(&mut self.0, 0, &len.to_ne_bytes());
+        let socket = open_route(SocketFlags::CLOEXEC, 0)?;
+        send(&socket, &self.0, SendFlags::empty())?;
+        let mut answer = vec![0; ANSWER_BYTES];
+        // The kernel answers within `send`, so this never waits.
+        let (len, _) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT)?;
+        answer.truncate(len);
+        match refusal(&answer) {
+            Some(libc::ENODEV) => Err(io::ErrorKind::NotFound.into()),
+            Some(number) => Err(io::Error::from_raw_os_error(number)),
+            None => Ok(answer),
+        }
+    }
 }
 
-fn push_attribute(bytes: &mut Vec<u8>, number: u16, payload: &[u8]) {
-    let len = (ATTRIBUTE + payload.len()) as u16;
-    bytes.extend(len.to_ne_bytes());
-    bytes.extend(number.to_ne_bytes());
-    bytes.extend(payload);
-    bytes.resize(bytes.len().next_multiple_of(ATTRIBUTE), 0);
+/// The error number in an answer that is one. Zero is the kernel's way to say yes.
+fn refusal(answer: &[u8]) -> Option<i32> {
+    let kind = read(answer, 4).map(u16::from_ne_bytes)?;
+    let number = read(answer, HEADER).map(i32::from_ne_bytes)?.checked_neg()?;
+    (libc::c_int::from(kind) == libc::NLMSG_ERROR && number != 0).then_some(number)
+}
+
+fn unreadable() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the kernel gave an unreadable netlink answer")
 }
 
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
@@ -247,7 +275,7 @@ impl fmt::Display for CreateError {
             Self::Exists { name } => write!(f, "there is an interface {name} already"),
             Self::BadName { name } => write!(
                 f,
-                "{name:?} cannot be an interface name: use 1 to {NAME_MAX} letters, digits, '-', '_' or '.'"
+                "{name:?} cannot be an interface name: use 1 to {NAME_MAX} letters, digits, '-', '_'"
             ),
             Self::Denied { name } => write!(
                 f,
@@ -275,7 +303,6 @@ impl CreateError {
         let name = name.to_owned();
         match error.raw_os_error() {
             Some(libc::EEXIST) => Self::Exists { name },
-            Some(libc::EINVAL) => Self::BadName { name },
             Some(libc::EPERM | libc::EACCES) => Self::Denied { name },
             Some(libc::EOPNOTSUPP) => Self::NoVcan { name },
             _ => Self::Other { name, error },
@@ -283,23 +310,30 @@ impl CreateError {
     }
 }
 
-/// Makes a virtual CAN interface that takes FD frames, and switches it on. Leaves nothing behind
-/// where it fails.
+/// Makes a virtual CAN interface that takes FD frames and is switched on, all in one request: it is
+/// there as a whole or not at all.
 ///
 /// PRIVILEGED: needs `CAP_NET_ADMIN` in the network namespace.
 pub fn create_vcan(name: &str) -> Result<(), CreateError> {
-    // The kernel takes "vcan%d" for a pattern and would make an interface of another name.
-    if name.is_empty() || name.len() > NAME_MAX || name.contains(['%', '\0']) {
+    if !is_plain_name(name) {
         return Err(CreateError::BadName { name: name.to_owned() });
     }
-    let made = nl::CanInterface::create_vcan(name, None)
-        .map_err(|error| CreateError::new(name, io_error(error)))?;
-    let ready = made.set_mtu(nl::Mtu::Fd).and_then(|()| made.bring_up());
-    ready.map_err(|error| {
-        let _ = made.delete();
-        let (name, error) = (name.to_owned(), io_error(error));
-        CreateError::Other { name, error }
-    })
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
+    let mut info = Request(Vec::new());
+    info.push_text(IFLA_INFO_KIND, "vcan");
+    let mut request = Request::new(libc::RTM_NEWLINK, flags, 0);
+    request.switch_on();
+    request.push_text(IFLA_IFNAME, name);
+    request.push(IFLA_MTU, &(FD_BYTES as u32).to_ne_bytes());
+    request.push(IFLA_LINKINFO, &info.0);
+    request.exchange().map(drop).map_err(|error| CreateError::new(name, error))
+}
+
+/// Whether the kernel takes this for a name, and for nothing else: it refuses some characters
+/// (`dev_valid_name`), and "vcan%d" it would take for a pattern and make another name of.
+fn is_plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+    !matches!(name, "" | "." | "..") && name.len() <= NAME_MAX && name.chars().all(plain)
 }
 
 /// Why an interface could not be deleted.
@@ -348,7 +382,7 @@ impl DeleteError {
     fn new(name: &str, error: io::Error) -> Self {
         let name = name.to_owned();
         match error.raw_os_error() {
-            Some(libc::ENODEV) => Self::Absent { name },
+            _ if error.kind() == io::ErrorKind::NotFound => Self::Absent { name },
             Some(libc::EPERM | libc::EACCES) => Self::Denied { name },
             _ => Self::Other { name, error },
         }
@@ -359,21 +393,10 @@ impl DeleteError {
 ///
 /// PRIVILEGED: needs `CAP_NET_ADMIN` in the network namespace.
 pub fn delete(name: &str) -> Result<(), DeleteError> {
-    let link =
-        nl::CanInterface::open(name).map_err(|error| DeleteError::new(name, io_error(error)))?;
-    link.delete().map_err(|(_, error)| DeleteError::new(name, io_error(error)))
-}
-
-/// The kernel's own error, out of the crate that carried it.
-fn io_error(error: socketcan::Error) -> io::Error {
-    match error {
-        socketcan::Error::Io(error) => error,
-        socketcan::Error::Nl(error) => match error.errno() {
-            Some(number) => io::Error::from_raw_os_error(number),
-            None => io::Error::other(error.to_string()),
-        },
-        other => io::Error::other(other.to_string()),
-    }
+    let failed = |error| DeleteError::new(name, error);
+    let link = Link::by_name(name).map_err(failed)?;
+    let request = Request::new(libc::RTM_DELLINK, libc::NLM_F_ACK, link.index);
+    request.exchange().map(drop).map_err(failed)
 }
 
 #[cfg(test)]
@@ -399,26 +422,25 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_cut_anywhere_is_no_panic() {
-        let mut answer = question(7, Some("can0"));
-        write(&mut answer, 4, &libc::RTM_NEWLINK.to_ne_bytes());
-        push_attribute(&mut answer, IFLA_MTU, &72_u32.to_ne_bytes());
-        let mut info = Vec::new();
-        push_attribute(&mut info, IFLA_INFO_KIND, b"vcan\0");
-        push_attribute(&mut answer, IFLA_LINKINFO, &info);
-        let link = Link::parse(&answer).and_then(Result::ok);
-        assert_eq!(
-            link.map(|link| (link.index, link.mtu, link.kind)),
-            Some((7, 72, "vcan".into()))
-        );
+    fn an_answer_cut_anywhere_is_no_panic() -> io::Result<()> {
+        let mut info = Request(Vec::new());
+        info.push_text(IFLA_INFO_KIND, "vcan");
+        let mut answer = Request::new(libc::RTM_NEWLINK, 0, 7);
+        answer.push_text(IFLA_IFNAME, "can0");
+        answer.push(IFLA_MTU, &72_u32.to_ne_bytes());
+        answer.push(IFLA_LINKINFO, &info.0);
+        let answer = answer.0;
+        let link = Link::parse(&answer).ok_or_else(unreadable)?;
+        assert_eq!((link.index, link.mtu, link.kind.as_str()), (7, 72, "vcan"));
         for cut in 0..answer.len() {
-            let _ = Link::parse(&answer[..cut]);
+            let _ = (Link::parse(&answer[..cut]), refusal(&answer[..cut]));
         }
+        Ok(())
     }
 
     #[test]
     fn names_the_kernel_would_change_are_refused() {
-        for name in ["", "vcan%d", "name-longer-than-15"] {
+        for name in ["", "vcan%d", "a/b", "a b", "..", "name-longer-than-15"] {
             assert!(matches!(create_vcan(name), Err(CreateError::BadName { .. })), "{name}");
         }
     }
