@@ -25,6 +25,8 @@ pub const FRAME_BYTES: usize = 72;
 const SO_TIMESTAMPNS_NEW: c_int = 64;
 /// `SO_TIMESTAMPNS_OLD` in `asm-generic/socket.h`, for kernels before 5.1.
 const SO_TIMESTAMPNS_OLD: c_int = 35;
+/// Place of the drop count in what `SO_MEMINFO` tells (`linux/sock_diag.h`).
+const SK_MEMINFO_DROPS: usize = 8;
 /// Receive buffer in bytes. Chosen because the kernel charges about a kilobyte for a frame and doubles what is
 /// asked: some 8000 frames, one second of a full 1 Mbit/s bus.
 const RECEIVE_BUFFER: c_int = 4 << 20;
@@ -128,6 +130,18 @@ fn enlarge_receive_buffer(fd: BorrowedFd<'_>) {
     if set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER).is_err() {
         let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER);
     }
+}
+
+/// Messages the kernel has dropped from this socket up to now, wrapping (`SO_MEMINFO`, kernel 4.12).
+pub fn dropped(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut counts = [0_u32; SK_MEMINFO_DROPS + 1];
+    let mut size = size_of_val(&counts) as libc::socklen_t;
+    let place = ptr::from_mut(&mut counts).cast();
+    // SAFETY: `place` points to `size` bytes, which may be any numbers, and both outlive the call.
+    check(unsafe {
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, place, &raw mut size)
+    })?;
+    Ok(counts[SK_MEMINFO_DROPS])
 }
 
 fn set_option(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {

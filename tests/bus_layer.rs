@@ -1,11 +1,12 @@
 //! The bus layer against a kernel that has CAN. Needs root in a network namespace of its own, and
 //! one thread: `unshare -rn cargo test --features kernel-tests --test bus_layer -- --test-threads=1`.
 
-use std::error::Error;
+use core::error::Error;
+use core::time::Duration;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use canspan::bus::{
     CanInterface, CreateError, DeleteError, Link, LinkWatch, OpenError, Received, SendStop,
@@ -15,7 +16,7 @@ use canspan::protocol::frame::{Frame, Id};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socketcan::nl;
 
-type Result = std::result::Result<(), Box<dyn Error>>;
+type Result = core::result::Result<(), Box<dyn Error>>;
 
 /// FDF: the kernel sets it in every FD frame it is given (`CANFD_FDF` in `linux/can.h`).
 const FDF: u8 = 0x04;
@@ -24,12 +25,12 @@ const FDF: u8 = 0x04;
 struct Vcan(&'static str);
 
 impl Vcan {
-    fn new(name: &'static str) -> std::result::Result<Self, CreateError> {
+    fn new(name: &'static str) -> core::result::Result<Self, CreateError> {
         create_vcan(name)?;
         Ok(Self(name))
     }
 
-    fn open(&self) -> std::result::Result<CanInterface, OpenError> {
+    fn open(&self) -> core::result::Result<CanInterface, OpenError> {
         CanInterface::open(self.0)
     }
 
@@ -225,15 +226,32 @@ fn what_the_kernel_drops_is_counted_exactly() -> Result {
         assert_eq!(from.send(part).taken, part.len());
         assert_eq!(read_all(&mut from)?.len(), part.len());
     }
+    let dropped = to.settle_overflow();
     let kept = read_all(&mut to)?;
+    assert_eq!(to.overflow(), dropped, "frames that came before tell nothing newer");
+    assert_eq!(dropped, (all.len() - kept.len()) as u64);
     eprintln!("the receive buffer held {} frames", kept.len());
     assert!(kept.len() > 1000 && kept.len() < all.len());
     assert_eq!(frames(&kept), all[..kept.len()], "the oldest are kept, in order");
-    assert_eq!(to.overflow(), 0, "a drop is told with a frame that came after it");
+    assert_eq!(from.settle_overflow(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_drop_is_told_with_the_next_frame() -> Result {
+    let vcan = Vcan::new("told0")?;
+    let (mut from, mut to) = (vcan.open()?, vcan.open()?);
+    let all = numbered(20_000);
+    for part in all.chunks(500) {
+        assert_eq!(from.send(part).taken, part.len());
+        read_all(&mut from)?;
+    }
+    let kept = read_all(&mut to)?;
+    assert_eq!(to.overflow(), 0, "all that were read came before the first drop");
     assert_eq!(from.send(&all[..1]).taken, 1);
     assert_eq!(read_all(&mut to)?.len(), 1);
     assert_eq!(to.overflow(), (all.len() - kept.len()) as u64);
-    assert_eq!(from.overflow(), 0);
+    assert_eq!(to.settle_overflow(), to.overflow());
     Ok(())
 }
 
@@ -248,7 +266,7 @@ fn an_interface_that_was_down_works_again() -> Result {
     assert!(ready(&ours, Duration::from_secs(1))?, "the loop is woken");
     let error = ours.receive().expect_err("the interface is down");
     assert!(is_down(&error) && !is_gone(&error), "{error}");
-    assert_eq!(ours.receive()?, 0, "told once");
+    assert!(ours.receive()? == 0 && !ready(&ours, Duration::ZERO)?, "told once");
     let outcome = ours.send(&frame);
     assert!(matches!(outcome.stop, SendStop::Down), "{outcome:?}");
 
@@ -273,6 +291,7 @@ fn an_interface_that_went_is_opened_anew() -> Result {
     delete(vcan.0)?;
     let error = ours.receive().expect_err("the interface is gone");
     assert!(is_gone(&error) && !is_down(&error), "{error}");
+    assert!(ours.receive()? == 0 && !ready(&ours, Duration::ZERO)?, "told once");
     assert!(matches!(ours.send(&frame).stop, SendStop::Gone));
     assert!(!ours.is_present() && !ours.is_up() && !ours.is_fd());
     assert!(matches!(vcan.open(), Err(OpenError::Absent { .. })));
@@ -379,10 +398,36 @@ fn virtual_interfaces_are_made_and_deleted() -> Result {
     delete(vcan.0)?;
     let error = delete(vcan.0).expect_err("it is gone");
     assert!(matches!(error, DeleteError::Absent { .. }), "{error}");
+    let error = delete("lo").expect_err("not virtual");
+    assert!(matches!(error, DeleteError::NotVirtual { .. }), "{error}");
     let error = CanInterface::open("lo").expect_err("not CAN");
     assert!(matches!(error, OpenError::NotCan { .. }), "{error}");
 
     run("ip", &["link", "add", "tun0", "type", "vxcan", "peer", "name", "tun1"])?;
     assert!(CanInterface::open("tun0")?.is_virtual());
     Ok(delete("tun0")?)
+}
+
+#[test]
+fn a_missing_capability_is_named() -> Result {
+    const AGAIN: &str = "CANSPAN_TEST_WITHOUT_NET_ADMIN";
+    if std::env::var_os(AGAIN).is_none() {
+        let vcan = Vcan::new("denied0")?;
+        let program = std::env::current_exe()?;
+        let status = Command::new("setpriv")
+            .args(["--inh-caps=-net_admin", "--bounding-set=-net_admin"])
+            .arg(program)
+            .args(["--exact", "a_missing_capability_is_named"])
+            .env(AGAIN, vcan.0)
+            .status()?;
+        assert!(status.success());
+        return Ok(());
+    }
+    let error = create_vcan("denied1").expect_err("not allowed");
+    assert!(matches!(error, CreateError::Denied { .. }), "{error}");
+    let error = delete("denied0").expect_err("not allowed");
+    assert!(matches!(error, DeleteError::Denied { .. }), "{error}");
+    let mut bus = CanInterface::open("denied0")?;
+    assert_eq!(bus.send(&numbered(1)).taken, 1, "frames need no capability");
+    Ok(())
 }

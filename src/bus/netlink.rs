@@ -349,7 +349,12 @@ pub enum DeleteError {
         /// The name asked for.
         name: String,
     },
-    /// Anything else; the kernel refuses for one thing to delete a real interface.
+    /// It is not a virtual interface: it goes only with its device.
+    NotVirtual {
+        /// The name asked for.
+        name: String,
+    },
+    /// Anything else.
     Other {
         /// The name asked for.
         name: String,
@@ -367,6 +372,9 @@ impl fmt::Display for DeleteError {
                 "not allowed to delete {name}: that needs the capability CAP_NET_ADMIN; \
                  run as root, or use `ip link del {name}`"
             ),
+            Self::NotVirtual { name } => {
+                write!(f, "cannot delete {name}: only virtual interfaces can be deleted")
+            }
             Self::Other { name, error } => write!(f, "cannot delete the interface {name}: {error}"),
         }
     }
@@ -384,6 +392,7 @@ impl DeleteError {
         match error.raw_os_error() {
             _ if error.kind() == io::ErrorKind::NotFound => Self::Absent { name },
             Some(libc::EPERM | libc::EACCES) => Self::Denied { name },
+            Some(libc::EOPNOTSUPP) => Self::NotVirtual { name },
             _ => Self::Other { name, error },
         }
     }

@@ -8,8 +8,12 @@
 //! | | `receive` and `send` say | the socket afterwards |
 //! |---|---|---|
 //! | interface switched off | `ENETDOWN` | works again when it is switched on |
-//! | interface gone | `ENODEV`, `ENXIO` | dead for good: open the interface anew |
-//! | transmit queue full | `ENOBUFS` | no event tells when there is room: try again a little later |
+//! | interface gone | `ENODEV`; sending `ENXIO` | dead for good: open the interface anew |
+//! | transmit queue full | sending `ENOBUFS` | no event tells when there is room: try again a little later |
+//!
+//! The kernel keeps the news of the first two until it has told them once, to whoever comes first:
+//! after down and up again the next call may still say down, and the one after it works.
+//! Frames that waited in the transmit queue at that time are gone, and no echo says so.
 
 use core::fmt;
 use std::io;
@@ -57,10 +61,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent { name } => {
-                write!(
-                    f,
-                    "there is no interface {name}; `ip link show type can` lists what there is"
-                )
+                write!(f, "there is no interface {name}; `ip link` lists those there are")
             }
             Self::NotCan { name } => write!(f, "the interface {name} is not a CAN interface"),
             Self::Denied { name } => write!(
@@ -265,10 +266,20 @@ impl CanInterface {
     }
 
     /// Frames the kernel dropped since the interface was opened, because its buffer was full:
-    /// own ones, whose confirmation will then never come, included. Known once a later frame was
-    /// read.
+    /// own ones, whose confirmation will then never come, included. Told with the next frame that
+    /// came after; [`CanInterface::settle_overflow`] does not wait for one.
     #[must_use]
     pub fn overflow(&self) -> u64 {
+        self.overflow.total
+    }
+
+    /// Asks the kernel for the count as of now, and returns it: for a report while the bus is
+    /// silent, and before the interface is closed. Before kernel 4.12 it tells no more than
+    /// [`CanInterface::overflow`].
+    pub fn settle_overflow(&mut self) -> u64 {
+        if let Ok(dropped) = sys::dropped(self.socket.as_fd()) {
+            self.overflow.advance(dropped);
+        }
         self.overflow.total
     }
 
@@ -306,7 +317,8 @@ impl fmt::Debug for CanInterface {
     }
 }
 
-/// A 32-bit count of the kernel's that wraps, as one that does not.
+/// A 32-bit count of the kernel's that wraps, as one that does not. Frames still waiting tell
+/// older counts than the kernel does when asked, so a step back is no news.
 #[derive(Debug, Default)]
 struct Widened {
     last: u32,
@@ -315,8 +327,11 @@ struct Widened {
 
 impl Widened {
     fn advance(&mut self, now: u32) {
-        self.total += u64::from(now.wrapping_sub(self.last));
-        self.last = now;
+        let more = now.wrapping_sub(self.last);
+        if more < u32::MAX / 2 {
+            self.total += u64::from(more);
+            self.last = now;
+        }
     }
 }
 
@@ -332,7 +347,7 @@ mod tests {
     #[test]
     fn a_wrapping_count_is_widened() {
         let mut count = Widened::default();
-        for now in [0, 7, 7, u32::MAX, 4] {
+        for now in [0, 7, 5, 1 << 30, 1 << 31, 3 << 30, u32::MAX, 4, u32::MAX] {
             count.advance(now);
         }
         assert_eq!(count.total, (1 << 32) + 4);
