@@ -1,5 +1,5 @@
-//! The bus layer against a kernel that has CAN. Needs root in a network namespace of its own, and
-//! one thread: `unshare -rn cargo test --features kernel-tests --test bus_layer -- --test-threads=1`.
+//! The bus layer against a kernel that has CAN. Needs root in a network namespace of its own (or a
+//! whole kernel), and one thread: `--test-threads=1`, as the watch hears of every interface.
 
 use core::error::Error;
 use core::time::Duration;

@@ -1,9 +1,9 @@
 //! A CAN bus of this machine, as the gateway sees it.
 //!
-//! The idea: an interface is a thing that may be absent, down, or up, at any time, and the gateway outlives
-//! all of it. So nothing here waits or tries again by itself. [`CanInterface`] moves frames in batches
-//! and says plainly what stopped it; [`LinkWatch`] wakes the gateway when something about the
-//! interfaces has changed; the gateway then decides.
+//! The idea: an interface is a thing that may be absent, down, or up, at any time, and the gateway
+//! outlives all of it. So nothing here waits or tries again by itself. [`CanInterface`] moves
+//! frames in batches and says plainly what stopped it; [`LinkWatch`] wakes the gateway when
+//! something about the interfaces has changed; the gateway then decides.
 //!
 //! ```text
 //!   gateway   CanInterface::receive, send      LinkWatch::drain      create_vcan

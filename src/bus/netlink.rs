@@ -1,8 +1,10 @@
 //! What the kernel knows about interfaces: asking, being told of changes, making virtual ones.
 //!
 //! All of it is rtnetlink (rtnetlink(7), `linux/rtnetlink.h`). One question is answered with
-//! everything about an interface at once, and by index, so an interface that was pulled and came back
-//! under the same name is never mistaken for the one that is gone.
+//! everything about an interface at once, and by index, so an interface that was pulled and came
+//! back under the same name is never mistaken for the one that is gone. The messages are made by
+//! hand: `socketcan` 4.0 answers every refusal to make or delete an interface with "no netlink ack
+//! received", and the operator would never hear whether a right, a module or a name was wrong.
 
 use core::fmt;
 use std::io;
@@ -48,7 +50,7 @@ pub struct Link {
     pub mtu: u32,
     /// Frames its transmit queue holds (`txqueuelen`).
     pub tx_queue_len: u32,
-    /// What sort of software interface it is: `vcan`, `vxcan`, `can`; empty where the driver has none.
+    /// Its sort: `can`, `vcan`, `vxcan`; empty where the driver has none.
     pub kind: String,
 }
 
@@ -197,8 +199,8 @@ fn open_route(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Wakes when anything about any interface of this network namespace changes: made, deleted, up, down,
-/// renamed. Says only that; [`Link`] says what is true now, which no lost message can falsify.
+/// Wakes when anything about any interface of this network namespace changes: made, deleted, up,
+/// down, renamed. Says only that; [`Link`] says what is true now, whatever message was lost.
 pub struct LinkWatch {
     socket: OwnedFd,
 }
@@ -275,7 +277,7 @@ impl fmt::Display for CreateError {
             Self::Exists { name } => write!(f, "there is an interface {name} already"),
             Self::BadName { name } => write!(
                 f,
-                "{name:?} cannot be an interface name: use 1 to {NAME_MAX} letters, digits, '-', '_'"
+                "\"{name}\" cannot be an interface name: use 1 to {NAME_MAX} letters and digits"
             ),
             Self::Denied { name } => write!(
                 f,

@@ -4,8 +4,8 @@
 //! can_frame    can_id:4  len:1  pad:1    res:1  len8_dlc:1  data[8]     16 bytes
 //! canfd_frame  can_id:4  len:1  flags:1  res:1  res:1       data[64]    72 bytes
 //! ```
-//! `can_id` is in the machine's byte order and carries the kind in its top three bits. The size says
-//! which of the two it is (`linux/can.h`).
+//! `can_id` is in the machine's byte order and carries the kind in its top three bits. The size
+//! says which of the two it is (`linux/can.h`).
 
 use crate::protocol::frame::{CLASSIC_DATA_MAX, FD_DATA_MAX, Frame, Id, Kind, RAW_DLC_MAX};
 

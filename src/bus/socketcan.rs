@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | interface switched off | `ENETDOWN` | works again when it is switched on |
 //! | interface gone | `ENODEV`; sending `ENXIO` | dead for good: open the interface anew |
-//! | transmit queue full | sending `ENOBUFS` | no event tells when there is room: try again a little later |
+//! | transmit queue full | sending `ENOBUFS` | no event tells when there is room: try again later |
 //!
 //! The kernel keeps the news of the first two until it has told them once, to whoever comes first:
 //! after down and up again the next call may still say down, and the one after it works.
@@ -124,8 +124,8 @@ pub struct SendOutcome {
 pub enum SendStop {
     /// There were no more.
     All,
-    /// The transmit queue (`ENOBUFS`) or the socket's buffer (`EAGAIN`) is full. Try again a little later:
-    /// the socket does not become writable at the end of the first.
+    /// The transmit queue (`ENOBUFS`) or the socket's buffer (`EAGAIN`) is full. Try again a little
+    /// later: no event tells the end of the first.
     Full,
     /// The interface is switched off, or the controller is off the bus (`ENETDOWN`, `ENETUNREACH`).
     Down,
@@ -161,7 +161,7 @@ pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
 }
 
-/// An open CAN interface. After [`CanInterface::open`] nothing it does on the way of a frame allocates.
+/// An open CAN interface. After [`CanInterface::open`] nothing on the way of a frame allocates.
 pub struct CanInterface {
     name: String,
     index: u32,
@@ -218,7 +218,8 @@ impl CanInterface {
         self.link().is_some_and(|link| link.mtu >= FD_BYTES as u32)
     }
 
-    /// Whether it is switched on now; `false` too when it is gone. Asks the kernel: not for every frame.
+    /// Whether it is switched on now; `false` too when it is gone. Asks the kernel: not for every
+    /// frame.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.link().is_some_and(|link| link.is_up)
@@ -230,8 +231,8 @@ impl CanInterface {
         self.link().is_some()
     }
 
-    /// How many frames its transmit queue holds (`txqueuelen`); zero when it is gone. Asks the kernel: not
-    /// for every frame.
+    /// How many frames its transmit queue holds (`txqueuelen`); zero when it is gone. Asks the
+    /// kernel: not for every frame.
     #[must_use]
     pub fn tx_queue_len(&self) -> u32 {
         self.link().map_or(0, |link| link.tx_queue_len)
@@ -247,15 +248,16 @@ impl CanInterface {
     /// [`is_down`] and [`is_gone`] tell what an error means; the kernel reports each once.
     pub fn receive(&mut self) -> io::Result<usize> {
         let count = self.rx.receive(self.socket.as_fd())?;
-        // Every message carries the count as of its own arrival, so the last that has one knows best.
-        let mut messages = (0..count).rev().filter_map(|index| self.rx.message(index));
-        if let Some(dropped) = messages.find_map(|message| message.dropped) {
+        // A message carries the count as of its own arrival, and none only while that is zero.
+        let last = count.checked_sub(1).and_then(|index| self.rx.message(index));
+        if let Some(dropped) = last.and_then(|message| message.dropped) {
             self.overflow.advance(dropped);
         }
         Ok(count)
     }
 
-    /// Frame `index` of the last [`CanInterface::receive`]; `None` beyond it, or if the frame is malformed.
+    /// Frame `index` of the last [`CanInterface::receive`]; `None` beyond it, or for a malformed
+    /// frame.
     #[must_use]
     pub fn received(&self, index: usize) -> Option<Received> {
         let message = self.rx.message(index)?;
@@ -283,8 +285,9 @@ impl CanInterface {
         self.overflow.total
     }
 
-    /// Hands frames to the kernel in order, without waiting. A frame taken is not yet sent: its echo
-    /// ([`Received::own`]) is the proof.
+    /// Hands frames to the kernel in order, without waiting. A frame taken is not yet sent: its
+    /// echo ([`Received::own`]) is the proof. A real controller's driver echoes when the frame was
+    /// on the bus, `vcan` as soon as it is queued.
     ///
     /// The kernel sets the FDF flag of FD frames, so the echo of one given without differs in it.
     pub fn send(&mut self, frames: &[Frame]) -> SendOutcome {
