@@ -1,0 +1,21 @@
+//! A CAN bus of this machine, as the gateway sees it.
+//!
+//! The idea: an interface is a thing that may be absent, down, or up, at any time, and the gateway
+//! outlives all of it. So nothing here waits or tries again by itself. [`CanInterface`] moves
+//! frames in batches and says plainly what stopped it; [`LinkWatch`] wakes the gateway when
+//! something about the interfaces has changed; the gateway then decides.
+//!
+//! ```text
+//!   gateway   CanInterface::receive, send      LinkWatch::drain      create_vcan
+//!                    |        ^                       ^                    |
+//!   here       raw::decode  raw::encode               |                    |
+//!                    |        |                       |                    |
+//!   sys         recvmmsg   sendmmsg              rtnetlink: Link, changes, new interfaces
+//! ```
+
+pub mod netlink;
+pub mod raw;
+pub mod socketcan;
+
+pub use netlink::{CreateError, DeleteError, Link, LinkWatch, create_vcan, delete};
+pub use socketcan::{CanInterface, OpenError, Received, SendOutcome, SendStop, is_down, is_gone};
