@@ -1,0 +1,3 @@
+//! A CAN bus.
+
+pub mod sim;
