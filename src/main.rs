@@ -1,5 +1,6 @@
 //! The canspan binary: reads the command line, runs the command, and makes an exit code of it.
 
+use core::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -16,9 +17,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            // Not through the log: RUST_LOG must not hide why nothing happens. Where standard
-            // error is closed there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "canspan: {error}");
+            complain(&error);
             ExitCode::from(error.exit_code())
         }
     }
@@ -28,7 +27,16 @@ fn main() -> ExitCode {
 fn print(text: &str) -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(&format_args!("standard output cannot be written: {error}"));
+            ExitCode::FAILURE
+        }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Tells why nothing is done. Not through the log: RUST_LOG must not hide it. Where standard error
+/// is closed there is nobody to tell.
+fn complain(problem: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "canspan: {problem}");
 }

@@ -138,7 +138,8 @@ impl Rate {
 
     fn next_due(&self) -> u64 {
         let Some(second_us) = self.second_us else { return 0 };
-        second_us + u64::from(self.sent_in_second) * SECOND_US / u64::from(self.per_second)
+        let in_second = u64::from(self.sent_in_second) * SECOND_US / u64::from(self.per_second);
+        second_us.saturating_add(in_second)
     }
 
     fn start_or_skip(&mut self, now_us: u64, skip_us: u64) -> u64 {
@@ -147,7 +148,7 @@ impl Rate {
         if !started {
             return 0;
         }
-        *second_us += skip_us;
+        *second_us = second_us.saturating_add(skip_us);
         skip_us
     }
 
@@ -159,7 +160,7 @@ impl Rate {
         self.sent_in_second += 1;
         if self.sent_in_second >= self.per_second {
             self.sent_in_second = 0;
-            self.second_us = self.second_us.map(|second_us| second_us + SECOND_US);
+            self.second_us = self.second_us.map(|second_us| second_us.saturating_add(SECOND_US));
         }
         Some(frame)
     }
@@ -192,7 +193,8 @@ impl fmt::Display for SimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RateZero => f.write_str(
-                "a rate of 0 frames per second is no traffic; a simulated bus without a rate has none",
+                "a rate of 0 frames per second is no traffic; a simulated bus without a rate has \
+                 none",
             ),
             Self::Unreadable(path, error) => {
                 write!(f, "the trace {} cannot be read: {error}", path.display())

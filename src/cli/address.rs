@@ -103,20 +103,7 @@ fn write_address(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Resu
 /// Takes `HOST`, `HOST:PORT`, `:PORT`, `[IPV6]`, `[IPV6]:PORT` or `IPV6` apart.
 fn split(text: &str) -> Result<(Option<&str>, Option<u16>), ValueError> {
     if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(|| {
-            ValueError::new(format!("`{text}` opens a bracket and does not close it; IPv6 is written as in [::1]:{DEFAULT_PORT}"))
-        })?;
-        check_ipv6(text, host)?;
-        let port = match rest.strip_prefix(':') {
-            Some(port) => Some(parse_port(text, port)?),
-            None if rest.is_empty() => None,
-            None => {
-                return Err(ValueError::new(format!(
-                    "`{text}` has something other than a port after the bracket; IPv6 is written as in [::1]:{DEFAULT_PORT}"
-                )));
-            }
-        };
-        return Ok((Some(host), port));
+        return split_brackets(text, rest);
     }
     match text.split_once(':') {
         Some((_, rest)) if rest.contains(':') && !rest.starts_with("//") => {
@@ -132,6 +119,22 @@ fn split(text: &str) -> Result<(Option<&str>, Option<u16>), ValueError> {
             check_name(text, text)?;
             Ok((Some(text), None))
         }
+    }
+}
+
+/// The same for what begins with a bracket; `rest` is what follows that.
+fn split_brackets<'t>(
+    text: &str,
+    rest: &'t str,
+) -> Result<(Option<&'t str>, Option<u16>), ValueError> {
+    let (host, rest) = rest
+        .split_once(']')
+        .ok_or_else(|| not_ipv6(text, "opens a bracket and never closes it"))?;
+    check_ipv6(text, host)?;
+    match rest.strip_prefix(':') {
+        Some(port) => Ok((Some(host), Some(parse_port(text, port)?))),
+        None if rest.is_empty() => Ok((Some(host), None)),
+        None => Err(not_ipv6(text, "has something other than a port after the bracket")),
     }
 }
 
@@ -151,34 +154,33 @@ fn check_ipv6(text: &str, host: &str) -> Result<(), ValueError> {
     if address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() {
         return Ok(());
     }
-    Err(ValueError::new(format!(
-        "`{text}` is no IPv6 address; with a port it is written in brackets, as in [::1]:{DEFAULT_PORT}"
-    )))
+    Err(not_ipv6(text, "is no IPv6 address"))
 }
 
+fn not_ipv6(text: &str, problem: &str) -> ValueError {
+    ValueError::new(format!(
+        "`{text}` {problem}; IPv6 with a port is written in brackets, as in [::1]:{DEFAULT_PORT}"
+    ))
+}
+
+/// A host name as resolvers take it, or an IPv4 address.
 fn check_name(text: &str, host: &str) -> Result<(), ValueError> {
-    let sentence = if host.is_empty() {
-        "an address is empty; it is written as in board or 192.168.1.20:22677".to_owned()
+    let is_odd = |c: &char| !c.is_ascii_alphanumeric() && !"-._".contains(*c);
+    let is_numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let problem = if host.is_empty() {
+        "names no host".to_owned()
     } else if host.bytes().all(|byte| byte.is_ascii_digit()) {
-        format!(
-            "`{text}` names no host; a port alone is written with a colon, as in :{DEFAULT_PORT}"
-        )
-    } else if let Some(odd) =
-        host.chars().find(|c| !c.is_ascii_alphanumeric() && !"-._".contains(*c))
-    {
-        format!(
-            "`{text}` is no address: {odd:?} is in no host name; it is written as in board or 192.168.1.20:{DEFAULT_PORT}"
-        )
+        format!("names no host (a port alone is written with a colon, as in :{host})")
+    } else if let Some(odd) = host.chars().find(is_odd) {
+        format!("is no address: {odd:?} is in no host's name")
     } else if host.starts_with(['-', '.']) || host.contains("..") || host.len() > HOST_MAX {
-        format!(
-            "`{text}` is no address: no host has such a name; it is written as in board or 192.168.1.20:{DEFAULT_PORT}"
-        )
-    } else if host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-        && host.parse::<Ipv4Addr>().is_err()
-    {
-        format!("`{text}` is no IPv4 address; one is 192.168.1.20")
+        "is no address: no host has such a name".to_owned()
+    } else if is_numeric && host.parse::<Ipv4Addr>().is_err() {
+        "is no IPv4 address".to_owned()
     } else {
         return Ok(());
     };
-    Err(ValueError::new(sentence))
+    Err(ValueError::new(format!(
+        "`{text}` {problem}; an address is written as in board or 192.168.1.20:{DEFAULT_PORT}"
+    )))
 }

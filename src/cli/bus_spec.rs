@@ -75,14 +75,16 @@ fn parse_source(text: &str, source: &str) -> Result<SimSource, ValueError> {
             "`sim:{text}` names no file; a trace is played with sim:NAME?trace=FILE"
         ))),
         Some(("rate", rate)) => match rate.parse() {
-            Ok(rate @ 1..=RATE_MAX) if !text.contains('+') => Ok(SimSource::Rate(rate)),
+            // `u32::from_str` takes a sign.
+            Ok(number @ 1..=RATE_MAX) if !rate.starts_with('+') => Ok(SimSource::Rate(number)),
             _ => Err(ValueError::new(format!(
-                "`sim:{text}`: a rate is 1 to {RATE_MAX} frames per second, as in sim:demo?rate=1000"
+                "`sim:{text}`: a rate is 1 to {RATE_MAX} frames per second, as in \
+                 sim:demo?rate=1000"
             ))),
         },
         _ => Err(ValueError::new(format!(
-            "`sim:{text}`: `{source}` is no source of traffic; there are trace=FILE and rate=N, as in \
-             sim:demo?rate=1000"
+            "`sim:{text}`: `{source}` is no source of traffic; there are trace=FILE and rate=N, \
+             as in sim:demo?rate=1000"
         ))),
     }
 }

@@ -93,7 +93,8 @@ SYNOPSIS
     BUS is one of
         can0                 a SocketCAN interface; it need not be there yet
         sim:NAME             a bus inside this process, a hub for its peers
-        sim:NAME?trace=FILE  the same, with the frames of a candump log in a loop
+        sim:NAME?trace=FILE  the same, with the frames of a candump log in turn,
+                             over and over, at their own pace
         sim:NAME?rate=N      the same, with N frames per second
     Peers call it can0 or NAME.
 

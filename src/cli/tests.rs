@@ -71,6 +71,10 @@ fn help_names_every_option_argh_knows() {
             .map(|word| word.trim_end_matches([']', ',']))
             .collect();
         assert!(options.contains(&"--help"));
+        let switches = of_argh.split_whitespace().filter_map(|word| word.strip_prefix('['));
+        for switch in switches.filter_map(|word| word.strip_suffix(']')) {
+            assert!(typed::SWITCHES.contains(&switch), "{switch} is missing among the switches");
+        }
         for option in options {
             assert!(ours.contains(option), "the help of {name} says nothing of {option}");
         }
@@ -207,7 +211,7 @@ fn nonsense_is_explained() {
         ("serve can0 can0", "two buses are called `can0`"),
         ("serve can0 sim:can0", "two buses are called `can0`"),
         ("serve can0 --listen :1 --listen 127.0.0.1:1", "twice for `127.0.0.1:1`"),
-        ("serve can0 --listen=", "an address is empty"),
+        ("serve can0 --listen=", "names no host"),
         ("serve can0 --listen 22677", "written with a colon"),
         ("serve can0 --history 4T", "--history: `4T` is no size"),
         ("serve can0 --history 63k", "too small"),

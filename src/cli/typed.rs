@@ -111,6 +111,6 @@ impl Typed {
 /// argh's messages in lower case and on one line, as the rest of ours.
 fn sentence(output: &str) -> String {
     let output = output.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut letters = output.chars();
-    letters.next().map_or(output.clone(), |first| first.to_lowercase().chain(letters).collect())
+    let mut letters = output.trim_end_matches('.').chars();
+    letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect()
 }
