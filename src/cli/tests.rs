@@ -71,8 +71,11 @@ fn help_names_every_option_argh_knows() {
             .map(|word| word.trim_end_matches([']', ',']))
             .collect();
         assert!(options.contains(&"--help"));
-        let switches = of_argh.split_whitespace().filter_map(|word| word.strip_prefix('['));
-        for switch in switches.filter_map(|word| word.strip_suffix(']')) {
+        let switches = of_argh
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix('[')?.strip_suffix(']'))
+            .filter(|word| word.starts_with("--") && *word != "--");
+        for switch in switches {
             assert!(typed::SWITCHES.contains(&switch), "{switch} is missing among the switches");
         }
         for option in options {
