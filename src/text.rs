@@ -19,8 +19,8 @@ use crate::protocol::frame::{CLASSIC_DATA_MAX, FD_DATA_MAX, Frame, Id, Kind, RAW
 
 /// Marks an error frame in an 8-digit identifier (`CAN_ERR_FLAG` in `linux/can.h`).
 const ERROR_FLAG: u32 = 0x2000_0000;
-/// Marks an FD frame in its own flags (`CANFD_FDF` in `linux/can.h`). Kernels before 5.18 leave it
-/// out, today's can-utils always put it in, and so do we: the text of a frame is then the same
+/// Marks an FD frame in its own flags (`CANFD_FDF` in `linux/can.h`). Older kernels leave it out,
+/// today's can-utils always put it in, and so do we: the text of a frame is then the same
 /// whichever kernel it crossed.
 const FDF: u8 = 0x04;
 /// `canfd_frame.flags` is written as one hexadecimal digit.
