@@ -1,1 +1,2 @@
+//! A bus crosses TCP, with no CAN hardware.
 fn main() {}

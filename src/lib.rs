@@ -3,6 +3,12 @@
 
 #[cfg(feature = "std")]
 pub mod bus;
+#[cfg(feature = "std")]
+pub mod cli;
+#[cfg(feature = "std")]
+pub mod logging;
 pub mod protocol;
 #[cfg(feature = "std")]
 pub mod sys;
+#[cfg(feature = "std")]
+pub mod text;

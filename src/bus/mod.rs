@@ -15,6 +15,7 @@
 
 pub mod netlink;
 pub mod raw;
+pub mod sim;
 pub mod socketcan;
 
 pub use netlink::{CreateError, DeleteError, Link, LinkWatch, create_vcan, delete};

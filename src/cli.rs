@@ -1,0 +1,158 @@
+//! The command line: what was typed, and what it means.
+//!
+//! Two stages, as in ripgrep. `words` and `typed` take the arguments apart without judging them;
+//! `meaning` makes a [`Command`] of them, once, and tells the operator in a sentence what does not
+//! make sense. The rest of the program never sees a raw string.
+
+mod address;
+mod bus_spec;
+mod error;
+mod help;
+mod meaning;
+mod quantity;
+mod typed;
+mod words;
+
+use core::time::Duration;
+use std::ffi::OsString;
+
+pub use address::{DEFAULT_PORT, Endpoint, ListenAddress};
+pub use bus_spec::{BusPair, BusSpec};
+pub use error::{CliError, ValueError};
+pub use meaning::frame_to_send;
+
+use crate::protocol::frame::Frame;
+
+/// Age limit of frames toward a real bus unless told otherwise: longer than any sound link needs,
+/// shorter than a person at a control takes to be surprised by what he did before.
+pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(500);
+/// Silence after which a heartbeat is sent. A peer is given up after three of them, so a dead one
+/// is noticed in less than 3 s.
+pub const DEFAULT_HEARTBEAT: Duration = Duration::from_millis(900);
+/// Bytes of history of a bus: 20 s of a full 1 Mbit/s bus and some more.
+pub const DEFAULT_HISTORY: usize = 4 << 20;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Text for standard output, and success: help or the version.
+    Print(String),
+    /// Run a command.
+    Run {
+        /// What to do.
+        command: Command,
+        /// Whether to log at debug level.
+        verbose: bool,
+    },
+}
+
+/// A command with its options, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Own buses and let peers join them.
+    Serve(Serve),
+    /// Join the buses of a peer to local ones.
+    Connect(Connect),
+    /// Print the frames of a peer's buses.
+    Dump(Dump),
+    /// Send frames to a peer's bus.
+    Send(SendFrames),
+}
+
+/// `canspan serve`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// The buses, at least one, no two of one name.
+    pub buses: Vec<BusSpec>,
+    /// Where to listen, at least one, no two the same. Not beyond this machine unless
+    /// `--insecure` was given.
+    pub listen: Vec<ListenAddress>,
+    /// Whether nothing from peers may reach the buses.
+    pub read_only: bool,
+    /// What holds for every link and history.
+    pub limits: Limits,
+}
+
+/// `canspan connect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// The peer.
+    pub endpoint: Endpoint,
+    /// Which buses; none means all the peer has, under their names.
+    pub buses: Vec<BusPair>,
+    /// Whether to make local interfaces that are missing.
+    pub create: bool,
+    /// What holds for every link and history.
+    pub limits: Limits,
+}
+
+/// `canspan dump`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// The peer.
+    pub endpoint: Endpoint,
+    /// The names of the peer's buses; none means all.
+    pub buses: Vec<String>,
+    /// How much of the past to begin with.
+    pub last: Option<Duration>,
+}
+
+/// `canspan send`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendFrames {
+    /// The peer.
+    pub endpoint: Endpoint,
+    /// The name of the peer's bus.
+    pub bus: String,
+    /// What to send.
+    pub frames: FrameInput,
+}
+
+/// Where the frames to send come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FrameInput {
+    /// The command line; at least one.
+    Given(Vec<Frame>),
+    /// Standard input, one a line, each for [`frame_to_send`].
+    Stdin,
+}
+
+/// What `serve` and `connect` have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory for the history of each bus.
+    pub history_bytes: usize,
+    /// How old a frame may be when it is put on a bus.
+    pub max_age: MaxAge,
+    /// Silence after which a heartbeat is sent; a peer is given up after three of them.
+    pub heartbeat: Duration,
+}
+
+/// How old a frame may be when it is put on a bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaxAge {
+    /// Not given: [`DEFAULT_MAX_AGE`] toward a real bus, no limit toward a virtual one.
+    #[default]
+    ByBus,
+    /// No limit, toward any bus.
+    Unlimited,
+    /// This limit, toward any bus.
+    Limit(Duration),
+}
+
+/// Reads the command line, without the program's own name.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, CliError> {
+    let words = words::Words::split(arguments)?;
+    if words.help {
+        return Ok(Request::Print(help::text(words.command)));
+    }
+    if words.version {
+        return Ok(Request::Print(concat!("canspan ", env!("CARGO_PKG_VERSION"), "\n").to_owned()));
+    }
+    let typed = typed::Typed::read(&words)?;
+    let command = meaning::resolve(typed).map_err(|error| error.of_command(words.command))?;
+    Ok(Request::Run { command, verbose: words.verbose })
+}
+
+#[cfg(test)]
+mod tests;

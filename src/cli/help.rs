@@ -1,0 +1,218 @@
+//! What `--help` prints. Written by hand, because it is read by people; a test holds it against
+//! the options there are.
+
+use core::fmt;
+
+use super::error::CliError;
+
+/// The commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandName {
+    /// `serve`
+    Serve,
+    /// `connect`
+    Connect,
+    /// `dump`
+    Dump,
+    /// `send`
+    Send,
+}
+
+impl CommandName {
+    pub(super) const ALL: [Self; 4] = [Self::Serve, Self::Connect, Self::Dump, Self::Send];
+
+    pub(super) fn find(word: &str) -> Result<Self, CliError> {
+        Self::ALL.into_iter().find(|name| name.as_str() == word).ok_or_else(|| {
+            CliError::usage(format!(
+                "there is no command `{word}`; there are serve, connect, dump and send"
+            ))
+        })
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Connect => "connect",
+            Self::Dump => "dump",
+            Self::Send => "send",
+        }
+    }
+}
+
+impl fmt::Display for CommandName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+pub(super) fn text(command: Option<CommandName>) -> String {
+    let text = match command {
+        None => CANSPAN,
+        Some(CommandName::Serve) => SERVE,
+        Some(CommandName::Connect) => CONNECT,
+        Some(CommandName::Dump) => DUMP,
+        Some(CommandName::Send) => SEND,
+    };
+    format!("{text}{COMMON}")
+}
+
+const CANSPAN: &str = "\
+NAME
+    canspan - carries a CAN bus over TCP: nothing lost, doubled, reordered or
+    stale in silence
+
+SYNOPSIS
+    canspan serve BUS... [OPTION]...
+    canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [OPTION]...
+    canspan dump HOST[:PORT] [BUS]... [OPTION]...
+    canspan send HOST[:PORT] BUS [FRAME]...
+
+COMMANDS
+    serve      own buses and let peers join them
+    connect    join a peer's buses to local interfaces
+    dump       print the frames of a peer's buses, as candump -L does
+    send       send frames to a peer's bus, as cansend does
+
+    `canspan COMMAND --help` tells more about each.
+
+EXAMPLES
+    On the board, and through ssh from the PC:
+        canspan serve can0
+        ssh -N -L 22677:localhost:22677 board &
+        canspan connect localhost can0 --create
+";
+
+const SERVE: &str = "\
+NAME
+    canspan serve - own buses and let peers join them
+
+SYNOPSIS
+    canspan serve BUS... [--listen ADDR[:PORT]]... [--insecure] [--read-only]
+                  [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+
+    BUS is one of
+        can0                 a SocketCAN interface; it need not be there yet
+        sim:NAME             a bus inside this process, a hub for its peers
+        sim:NAME?trace=FILE  the same, with the frames of a candump log in turn,
+                             over and over, at their own pace
+        sim:NAME?rate=N      the same, with N frames per second
+    Peers call it can0 or NAME.
+
+OPTIONS
+    --listen ADDR[:PORT]
+        Address to accept peers on; may be given several times. ADDR is a name,
+        an IPv4 address or an IPv6 address ([::1]:22677); without ADDR it is
+        loopback. Default: 127.0.0.1:22677.
+    --insecure
+        Listen beyond this machine although there are no keys: anyone who
+        reaches the port can read the bus and send to it.
+    --read-only
+        Let nothing from peers reach the buses.
+    --history SIZE
+        Memory for the history of each bus, in bytes, or with k, M or G; what it
+        holds can be resumed after a cut. At least 64k. Default: 4M, which is
+        20 s or more of a full 1 Mbit/s bus.
+    --max-age TIME|none
+        Frames from peers that are older are dropped and counted, not sent to
+        the bus. Default: 500ms toward a real bus, none toward a virtual one.
+    --heartbeat TIME
+        Silence after which a sign of life is sent, 50ms to 5m; a peer is given
+        up after three of them. Default: 900ms.
+
+EXAMPLES
+    canspan serve can0 can1
+    canspan serve can0 --listen 0.0.0.0 --insecure --read-only
+    canspan serve 'sim:demo?rate=1000'
+";
+
+const CONNECT: &str = "\
+NAME
+    canspan connect - join a peer's buses to local interfaces
+
+SYNOPSIS
+    canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [--create]
+                    [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+
+    HOST is a name, an IPv4 address or an IPv6 address ([::1]:22677). REMOTE is
+    what the peer calls its bus; LOCAL is the interface it is joined to, of the
+    same name when left out, or sim:NAME for a bus inside this process. Without
+    a REMOTE all buses of the peer are joined. The default port is 22677.
+
+    Goes on for ever: the peer and the interfaces may come and go.
+
+OPTIONS
+    --create
+        Make local vcan interfaces that are missing, and remove them at the end.
+        Needs CAP_NET_ADMIN.
+    --history SIZE
+        Memory for the history of each bus, in bytes, or with k, M or G; what it
+        holds can be resumed after a cut. At least 64k. Default: 4M.
+    --max-age TIME|none
+        Frames from the peer that are older are dropped and counted, not sent to
+        the local bus. Default: 500ms toward a real bus, none toward a virtual
+        one.
+    --heartbeat TIME
+        Silence after which a sign of life is sent, 50ms to 5m; a peer is given
+        up after three of them. Default: 900ms.
+
+EXAMPLES
+    canspan connect board can0
+    canspan connect 192.168.1.20 can0:vcan0 can1:vcan1 --create
+    canspan connect '[fe80::1%eth0]:22677' can0:sim:hub
+";
+
+const DUMP: &str = "\
+NAME
+    canspan dump - print the frames of a peer's buses, as candump -L does
+
+SYNOPSIS
+    canspan dump HOST[:PORT] [BUS]... [--last TIME]
+
+    Needs no CAN in the kernel and no privileges. BUS is what the peer calls it;
+    without one all are printed. The times are the peer's. The default port is
+    22677.
+
+OPTIONS
+    --last TIME
+        Begin with what the peer still has of the last TIME (500ms, 30s, 2m).
+        Default: begin with the next frame.
+
+EXAMPLES
+    canspan dump board can0 --last 30s
+    canspan dump board | canplayer vcan0=can0
+";
+
+const SEND: &str = "\
+NAME
+    canspan send - send frames to a peer's bus, as cansend does
+
+SYNOPSIS
+    canspan send HOST[:PORT] BUS [FRAME]...
+
+    Succeeds when the bus has really taken every frame, else says which it has
+    not and why. Without a FRAME, or with -, frames come from standard input,
+    one a line. The default port is 22677.
+
+    FRAME is one of, all in hexadecimal, with 3 digits of identifier for 11 bits
+    and 8 for 29, and with or without dots between the bytes
+        123#DEADBEEF            data
+        123#1122334455667788_B  eight bytes with a raw DLC of 9 to F
+        123#R5                  a remote request with its length
+        123##1DEADBEEF          CAN FD, after ## a digit of flags (1 = bit rate
+                                switch, 2 = error state)
+
+EXAMPLES
+    canspan send board can0 123#DEADBEEF 1F334455#11.22.33
+    canspan send board can0 < frames.txt
+";
+
+const COMMON: &str = "
+EVERYWHERE
+    -h, --help     print this and stop
+    --version      print the version and stop (-V)
+    -v, --verbose  log more; RUST_LOG (error, warn, info, debug) goes before it
+    --             what follows is no option
+
+EXIT STATUS
+    0 success, 1 failure, 2 the command line makes no sense
+";

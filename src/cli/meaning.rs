@@ -1,0 +1,184 @@
+//! What was typed, turned into what it means.
+
+use core::fmt::Display;
+use core::str::FromStr;
+use core::time::Duration;
+
+use super::bus_spec::parse_name;
+use super::error::{CliError, ValueError};
+use super::quantity::{parse_max_age, parse_size, parse_time};
+use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe};
+use super::{
+    BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, Dump, Endpoint,
+    FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve,
+};
+use crate::protocol::frame::Frame;
+use crate::text::parse_frame;
+
+/// Shortest heartbeat: less would load a slow link with nothing.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
+/// Longest heartbeat: a NAT forgets a flow that is silent for longer (RFC 5382 asks it for two
+/// hours, many keep five minutes).
+const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
+
+pub(super) fn resolve(typed: TypedCommand) -> Result<Command, CliError> {
+    match typed {
+        TypedCommand::Serve(typed) => resolve_serve(typed).map(Command::Serve),
+        TypedCommand::Connect(typed) => resolve_connect(typed).map(Command::Connect),
+        TypedCommand::Dump(typed) => resolve_dump(typed).map(Command::Dump),
+        TypedCommand::Send(typed) => resolve_send(&typed).map(Command::Send),
+    }
+}
+
+/// Reads a frame that is to be sent to a bus: one in the syntax of `cansend`, but no error frame.
+pub fn frame_to_send(text: &str) -> Result<Frame, ValueError> {
+    let frame = parse_frame(text)
+        .map_err(|error| ValueError::new(format!("`{text}` is no frame: {error}")))?;
+    if frame.is_error() {
+        return Err(ValueError::new(format!(
+            "`{text}` is an error frame; a controller reports those, and none can be sent to a bus"
+        )));
+    }
+    Ok(frame)
+}
+
+fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
+    let buses: Vec<BusSpec> = parse_all(&typed.buses)?;
+    if buses.is_empty() {
+        return Err(CliError::usage("serve needs a bus, as in `canspan serve can0`"));
+    }
+    refuse_twice(buses.iter().map(BusSpec::name), "two buses are called")?;
+    let mut listen: Vec<ListenAddress> = parse_all(&typed.listen)?;
+    refuse_twice(&listen, "--listen is given twice for")?;
+    if listen.is_empty() {
+        listen.push(ListenAddress::default());
+    }
+    let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
+    // Last, so that nobody adds --insecure only to be told of a typing mistake.
+    if !typed.insecure {
+        refuse_open(&listen, typed.read_only)?;
+    }
+    Ok(Serve { buses, listen, read_only: typed.read_only, limits })
+}
+
+/// There are no keys yet, so an address others can reach has to be asked for in so many words.
+fn refuse_open(listen: &[ListenAddress], read_only: bool) -> Result<(), CliError> {
+    let Some(open) = listen.iter().find(|address| !address.is_loopback()) else { return Ok(()) };
+    let what = if read_only { "read your bus" } else { "read your bus and send to it" };
+    Err(CliError::Refused(format!(
+        "not listening on {open}: there are no keys yet, so anyone who reaches that port could \
+         {what}. Stay on 127.0.0.1 and come through ssh or a VPN, or add --insecure if everyone \
+         on that network may."
+    )))
+}
+
+fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
+    let (endpoint, buses) = resolve_host(&typed.operands, "connect", "canspan connect board can0")?;
+    let buses: Vec<BusPair> = parse_all(buses)?;
+    refuse_twice(buses.iter().map(|pair| pair.remote.as_str()), "joined twice is the remote bus")?;
+    refuse_twice(
+        buses.iter().map(|pair| pair.local.name()),
+        "two buses would be joined to the local",
+    )?;
+    let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
+    Ok(Connect { endpoint, buses, create: typed.create, limits })
+}
+
+fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {
+    let (endpoint, buses) = resolve_host(&typed.operands, "dump", "canspan dump board can0")?;
+    let buses: Vec<String> =
+        buses.iter().map(|name| resolve_remote(name)).collect::<Result<_, _>>()?;
+    refuse_twice(&buses, "named twice is the bus")?;
+    let last = typed.last.map(|text| option("--last", parse_time(&text))).transpose()?;
+    Ok(Dump { endpoint, buses, last })
+}
+
+fn resolve_send(typed: &TypedSend) -> Result<SendFrames, CliError> {
+    let example = "canspan send board can0 123#DEADBEEF";
+    let (endpoint, operands) = resolve_host(&typed.operands, "send", example)?;
+    let Some((bus, frames)) = operands.split_first() else {
+        return Err(CliError::usage(format!("send needs a bus, as in `{example}`")));
+    };
+    let bus = resolve_remote(bus)?;
+    let frames = match frames {
+        [] => FrameInput::Stdin,
+        [only] if only == "-" => FrameInput::Stdin,
+        frames if frames.iter().any(|frame| frame == "-") => {
+            return Err(CliError::usage(
+                "`-` takes the frames from standard input, so no other frame can stand beside it",
+            ));
+        }
+        frames => FrameInput::Given(
+            frames.iter().map(|text| frame_to_send(text)).collect::<Result<_, _>>()?,
+        ),
+    };
+    Ok(SendFrames { endpoint, bus, frames })
+}
+
+/// Takes the host off the operands.
+fn resolve_host<'o>(
+    operands: &'o [String],
+    command: &str,
+    example: &str,
+) -> Result<(Endpoint, &'o [String]), CliError> {
+    let Some((host, operands)) = operands.split_first() else {
+        return Err(CliError::usage(format!("{command} needs a host, as in `{example}`")));
+    };
+    Ok((host.parse()?, operands))
+}
+
+/// The name of a peer's bus.
+fn resolve_remote(name: &str) -> Result<String, ValueError> {
+    match name.strip_prefix("sim:") {
+        Some(bare) => Err(ValueError::new(format!(
+            "`{name}`: a peer's bus has only a name, simulated or not; write `{bare}`"
+        ))),
+        None => parse_name(name),
+    }
+}
+
+fn resolve_limits(
+    history: Option<String>,
+    max_age: Option<String>,
+    heartbeat: Option<String>,
+) -> Result<Limits, CliError> {
+    let history = history.map(|text| option("--history", parse_size(&text))).transpose()?;
+    let max_age = max_age.map(|text| option("--max-age", parse_max_age(&text))).transpose()?;
+    let heartbeat = heartbeat.map(|text| option("--heartbeat", parse_heartbeat(&text)));
+    Ok(Limits {
+        history_bytes: history.unwrap_or(DEFAULT_HISTORY),
+        max_age: max_age.unwrap_or(MaxAge::ByBus),
+        heartbeat: heartbeat.transpose()?.unwrap_or(DEFAULT_HEARTBEAT),
+    })
+}
+
+fn parse_heartbeat(text: &str) -> Result<Duration, ValueError> {
+    let time = parse_time(text)?;
+    if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&time) {
+        return Ok(time);
+    }
+    Err(ValueError::new(format!("`{text}` is not between 50ms and 5m")))
+}
+
+/// Names the option whose value is wrong.
+fn option<T>(name: &str, value: Result<T, ValueError>) -> Result<T, CliError> {
+    value.map_err(|error| CliError::usage(format!("{name}: {error}")))
+}
+
+fn parse_all<T: FromStr<Err = ValueError>>(texts: &[String]) -> Result<Vec<T>, ValueError> {
+    texts.iter().map(|text| text.parse()).collect()
+}
+
+fn refuse_twice<T: PartialEq + Display>(
+    items: impl IntoIterator<Item = T>,
+    sentence: &str,
+) -> Result<(), CliError> {
+    let mut seen = Vec::new();
+    for item in items {
+        if seen.contains(&item) {
+            return Err(CliError::usage(format!("{sentence} `{item}`")));
+        }
+        seen.push(item);
+    }
+    Ok(())
+}

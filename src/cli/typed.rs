@@ -1,0 +1,116 @@
+//! What was typed, as argh takes it apart. Every value is still the text it was, so that all
+//! judging is in one place and in our words.
+
+use argh::FromArgs;
+
+use super::error::CliError;
+use super::words::Words;
+
+/// The options that take no value.
+pub(super) const SWITCHES: &[&str] = &["--insecure", "--read-only", "--create"];
+
+/// Carries a CAN bus over TCP.
+#[derive(FromArgs, Debug)]
+#[argh(help_triggers("--help"))]
+pub(super) struct Typed {
+    #[argh(subcommand)]
+    pub(super) command: TypedCommand,
+}
+
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+pub(super) enum TypedCommand {
+    Serve(TypedServe),
+    Connect(TypedConnect),
+    Dump(TypedDump),
+    Send(TypedSend),
+}
+
+/// own buses and let peers join them
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "serve", help_triggers("--help"))]
+pub(super) struct TypedServe {
+    /// the buses
+    #[argh(positional)]
+    pub(super) buses: Vec<String>,
+    /// where to listen
+    #[argh(option)]
+    pub(super) listen: Vec<String>,
+    /// listen beyond this machine without keys
+    #[argh(switch)]
+    pub(super) insecure: bool,
+    /// let nothing from peers reach the buses
+    #[argh(switch)]
+    pub(super) read_only: bool,
+    /// bytes of history
+    #[argh(option)]
+    pub(super) history: Option<String>,
+    /// age limit toward the bus
+    #[argh(option)]
+    pub(super) max_age: Option<String>,
+    /// silence before a heartbeat
+    #[argh(option)]
+    pub(super) heartbeat: Option<String>,
+}
+
+/// join a peer's buses to local ones
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "connect", help_triggers("--help"))]
+pub(super) struct TypedConnect {
+    /// the peer and the buses; argh would ask for a missing host in words of its own
+    #[argh(positional)]
+    pub(super) operands: Vec<String>,
+    /// make missing interfaces
+    #[argh(switch)]
+    pub(super) create: bool,
+    /// bytes of history
+    #[argh(option)]
+    pub(super) history: Option<String>,
+    /// age limit toward the bus
+    #[argh(option)]
+    pub(super) max_age: Option<String>,
+    /// silence before a heartbeat
+    #[argh(option)]
+    pub(super) heartbeat: Option<String>,
+}
+
+/// print the frames of a peer's buses
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "dump", help_triggers("--help"))]
+pub(super) struct TypedDump {
+    /// the peer and the buses; argh would ask for a missing host in words of its own
+    #[argh(positional)]
+    pub(super) operands: Vec<String>,
+    /// how much of the past to begin with
+    #[argh(option)]
+    pub(super) last: Option<String>,
+}
+
+/// send frames to a peer's bus
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "send", help_triggers("--help"))]
+pub(super) struct TypedSend {
+    /// the peer, the bus and the frames
+    #[argh(positional)]
+    pub(super) operands: Vec<String>,
+}
+
+impl Typed {
+    /// Hands the words to argh and puts what it says of them into our form.
+    pub(super) fn read(words: &Words) -> Result<TypedCommand, CliError> {
+        if words.command.is_none() && words.left.is_empty() {
+            return Err(CliError::usage("what should be done? serve, connect, dump or send"));
+        }
+        let left: Vec<&str> = words.left.iter().map(String::as_str).collect();
+        Self::from_args(&["canspan"], &left)
+            .map(|typed| typed.command)
+            .map_err(|exit| CliError::usage(sentence(&exit.output)).of_command(words.command))
+    }
+}
+
+/// argh's messages in lower case and on one line, as the rest of ours.
+fn sentence(output: &str) -> String {
+    let output = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut letters = output.trim_end_matches('.').chars();
+    letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect()
+}
