@@ -128,8 +128,11 @@ impl Link {
         }
         let due = now >= self.next_receipt || hub.receipt_presses(peer);
         if due && hub.has_receipt(peer) {
-            self.next_receipt = now + self.receipt_interval;
-            return hub.receipt(peer, out);
+            let length = hub.receipt(peer, out);
+            if length > 0 {
+                self.next_receipt = now + self.receipt_interval;
+                return length;
+            }
         }
         hub.next_message(now, peer, &mut self.stamps_out, out)
     }

@@ -467,8 +467,10 @@ impl<M: Memory> Hub<M> {
     pub(super) fn is_delivered(&self, number: usize) -> bool {
         self.peers.get(number).is_none_or(|peer| {
             let outbound = &peer.outbound;
+            let (now, told) = (outbound.progress, outbound.told);
             !outbound.wanted
                 || (outbound.outstanding() == 0
+                    && (now.lost, now.stale) == (told.lost, told.stale)
                     && self.wanted_between(number, outbound.cursor, u64::MAX) == 0)
         })
     }

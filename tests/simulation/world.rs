@@ -18,9 +18,11 @@ impl Memory for Heap {
 }
 
 const BOARD: usize = 0;
-/// Microseconds of traffic and faults, then of peace for everything to arrive.
+/// Microseconds of traffic and faults.
 const STORM_US: u64 = 2_000_000;
-const PEACE_US: u64 = 8_000_000;
+/// Microseconds of peace after which everything must have arrived: a full history through a window
+/// of one frame over the slowest path takes 100 s.
+const PEACE_US: u64 = 150_000_000;
 
 /// What was seen on a node's bus, whoever looked.
 #[derive(Clone, Copy)]
@@ -29,6 +31,8 @@ pub struct Shown {
     pub at: u64,
     /// Whether the gateway of that moment saw it, and its position then.
     pub position: Option<u64>,
+    /// Whether the gateway sent it.
+    pub delivered: bool,
 }
 
 pub struct Node {
@@ -40,20 +44,23 @@ pub struct Node {
     offset: i64,
     pub policy: Policy,
     history_blocks: usize,
-    handed: VecDeque<(Frame, u64)>,
+    /// Frames in the kernel's hands: when they will be on the bus, and whose process gave them.
+    handed: VecDeque<(Frame, u64, u64)>,
     bus_us: u64,
     bus_up: bool,
     next_own: u64,
     period: u64,
     sequence: u64,
     pub shown: Vec<Shown>,
+    /// Index of the first frame its present process can have seen.
+    pub first_shown: usize,
     pub restarts: u64,
     pub was_down: bool,
 }
 
 struct End {
     node: usize,
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     /// Where the stream to the peer began, for the account.
     begun: bool,
 }
@@ -79,6 +86,7 @@ pub struct World {
     /// (board's incarnation, PC's history): position at which the board's stream to it began.
     pub joined: Vec<(u64, u64, u64)>,
     pub heartbeat: Duration,
+    out: Vec<u8>,
 }
 
 impl World {
@@ -99,7 +107,7 @@ impl World {
                     max_age: max_age.filter(|_| board),
                     is_virtual: !board,
                     handed_max: if board { rng.usize(1..12) } else { 256 },
-                    window: rng.u32(1..100),
+                    window: if rng.u8(..) < 20 { 1 } else { rng.u32(8..100) },
                     ..Policy::default()
                 },
                 history_blocks: rng.usize(2..6),
@@ -110,6 +118,7 @@ impl World {
                 period: rng.u64(200..20_000),
                 sequence: 0,
                 shown: Vec::new(),
+                first_shown: 0,
                 restarts: 0,
                 was_down: false,
             });
@@ -125,6 +134,7 @@ impl World {
             next_link: 1,
             joined: Vec::new(),
             heartbeat: Duration::from_millis(100),
+            out: vec![0; RECORD_MAX * 2],
             rng,
         };
         for number in 0..world.nodes.len() {
@@ -150,6 +160,7 @@ impl World {
         hub.set_clock(node.offset);
         node.hubs = vec![hub];
         node.incarnation += 1;
+        node.first_shown = node.shown.len();
         let local = Instant::from_micros(now + node.skew);
         self.places[number] =
             (number != BOARD).then(|| Place { hub: 0, peer: node.hubs[0].dial(local).unwrap() });
@@ -193,7 +204,8 @@ impl World {
 
     pub fn run(&mut self) {
         let mut steps = 0;
-        while self.now < STORM_US + PEACE_US {
+        while self.now < STORM_US || !self.is_at_rest() {
+            assert!(self.now < STORM_US + PEACE_US, "something never arrived");
             steps += 1;
             assert!(steps < 1_000_000, "the nodes never come to rest");
             if self.now < STORM_US {
@@ -215,6 +227,19 @@ impl World {
         }
     }
 
+    /// Whether every PC has a link and every frame an end.
+    fn is_at_rest(&self) -> bool {
+        let ends = self.connections.iter().flatten().flat_map(|connection| &connection.ends);
+        let settled = ends.filter(|end| {
+            let link = end.link.as_ref();
+            link.is_some_and(|link| link.is_live() && link.is_delivered(&self.nodes[end.node].hubs))
+        });
+        let mut pipes = self.connections.iter().flatten().flat_map(|connection| &connection.pipes);
+        settled.count() == 2 * (self.nodes.len() - 1)
+            && pipes.all(|pipe| pipe.waiting() == 0 && !pipe.is_black_hole)
+            && self.nodes.iter().all(|node| !node.hubs[0].is_busy() && self.now > node.alive_from)
+    }
+
     fn next_time(&self) -> u64 {
         let mut next = u64::MAX;
         if self.now < STORM_US {
@@ -224,7 +249,7 @@ impl World {
             if self.now < STORM_US {
                 next = next.min(node.next_own);
             }
-            next = next.min(node.handed.front().map_or(u64::MAX, |(_, at)| *at));
+            next = next.min(node.handed.front().map_or(u64::MAX, |(_, at, _)| *at));
             if let Some(at) = node.hubs[0].poll_timeout() {
                 next = next.min(at.as_micros().saturating_sub(node.skew));
             }
@@ -256,7 +281,7 @@ impl World {
                 node.next_own += 1 + self.rng.u64(0..node.period * 2) * bursts;
                 for _ in 0..bursts {
                     node.sequence += 1;
-                    let frame = numbered(number, node.sequence);
+                    let frame = numbered(number, node.incarnation, node.sequence);
                     show(node, self.now, self.now >= node.alive_from, frame, false);
                 }
             }
@@ -280,8 +305,8 @@ impl World {
             let answer = Link::accept(self.local(BOARD), acceptor, options);
             self.connections[pc] = Some(Connection {
                 ends: [
-                    End { node: pc, link: Some(link), begun: false },
-                    End { node: BOARD, link: Some(answer), begun: false },
+                    End { node: pc, link: Some(Box::new(link)), begun: false },
+                    End { node: BOARD, link: Some(Box::new(answer)), begun: false },
                 ],
                 pipes: [Pipe::default(), Pipe::default()],
                 delay: self.rng.u64(10..20_000),
@@ -348,7 +373,7 @@ impl World {
     }
 
     fn transmit(&mut self) {
-        let mut out = vec![0; RECORD_MAX * 2];
+        let out = &mut self.out;
         let (connections, old) = (&mut self.connections, &mut self.old);
         for connection in connections.iter_mut().flatten().chain(old) {
             for side in 0..2 {
@@ -362,7 +387,7 @@ impl World {
                     link.handle_timeout(now, &mut node.hubs);
                 }
                 while connection.pipes[side].room() {
-                    let used = link.poll_transmit(now, &mut node.hubs, &mut out);
+                    let used = link.poll_transmit(now, &mut node.hubs, out);
                     if used == 0 {
                         break;
                     }
@@ -383,10 +408,11 @@ impl World {
         let now = self.local(number);
         let alive = self.is_alive(number);
         let node = &mut self.nodes[number];
-        while let Some((frame, _)) = node.handed.front().copied().filter(|(_, at)| *at <= self.now)
-        {
+        let due = |node: &Node| node.handed.front().copied().filter(|(_, at, _)| *at <= self.now);
+        while let Some((frame, _, giver)) = due(node) {
             node.handed.pop_front();
-            show(node, self.now, alive, frame, true);
+            let own = giver == node.incarnation;
+            show(node, self.now, alive, frame, own);
         }
         if !alive {
             return;
@@ -394,19 +420,19 @@ impl World {
         if node.hubs[0].poll_timeout().is_some_and(|at| at <= now) {
             node.hubs[0].handle_timeout(now);
         }
-        let mut frames = [numbered(0, 0); 64];
+        let mut frames = [numbered(0, 0, 0); 64];
         loop {
             let offered = node.hubs[0].offer(now, &mut frames);
             // The kernel does not always take all of it.
             let taken = if offered > 0 && self.rng.u8(..) < 20 { offered / 2 } else { offered };
             node.hubs[0].taken(now, taken);
             for frame in &frames[..taken] {
-                let last = node.handed.back().map_or(self.now, |(_, at)| *at);
+                let last = node.handed.back().map_or(self.now, |(_, at, _)| *at);
                 let sent = last.max(self.now) + node.bus_us;
-                node.handed.push_back((*frame, sent));
+                node.handed.push_back((*frame, sent, node.incarnation));
             }
             if node.bus_us == 0 {
-                while let Some((frame, _)) = node.handed.pop_front() {
+                while let Some((frame, _, _)) = node.handed.pop_front() {
                     show(node, self.now, true, frame, true);
                 }
             }
@@ -477,15 +503,16 @@ impl World {
             _ => {
                 let both = self.rng.bool();
                 connection.pipes[0].is_black_hole = true;
-                connection.pipes[1].is_black_hole = both;
+                connection.pipes[1].is_black_hole |= both;
             }
         }
     }
 }
 
-/// A frame that is like no other: who made it, and the how many-th it was.
-pub fn numbered(node: usize, sequence: u64) -> Frame {
-    Frame::data_frame(Id::Standard(node as u16), &sequence.to_be_bytes()).unwrap()
+/// A frame that is like no other: which node made it, in which life, and the how many-th it was.
+pub fn numbered(node: usize, incarnation: u64, sequence: u64) -> Frame {
+    let id = Id::Extended(node as u32 | (incarnation as u32) << 8);
+    Frame::data_frame(id, &sequence.to_be_bytes()).unwrap()
 }
 
 fn show(node: &mut Node, now: u64, alive: bool, frame: Frame, own: bool) {
@@ -496,5 +523,5 @@ fn show(node: &mut Node, now: u64, alive: bool, frame: Frame, own: bool) {
         hub.seen(&frame, stamp, own);
         hub.position() - 1
     });
-    node.shown.push(Shown { frame, at: now, position });
+    node.shown.push(Shown { frame, at: now, position, delivered: own });
 }
