@@ -47,13 +47,18 @@ fn three_clients_and_the_board_see_each_others_frames_in_bus_order() {
     let board = record(&pair.board, "vcan0", all);
     let views = interfaces.map(|local| record(&pair.pc, local, all));
     let mut sources = vec![Generator::start(
-        pair.board.can("vcan0"),
+        pair.board.can_sender("vcan0"),
         0x10,
         COUNT,
         1_000,
     )];
     for (id, local) in (0x11..).zip(interfaces) {
-        sources.push(Generator::start(pair.pc.can(local), id, COUNT, 1_000));
+        sources.push(Generator::start(
+            pair.pc.can_sender(local),
+            id,
+            COUNT,
+            1_000,
+        ));
     }
     for source in sources {
         source.finish();
@@ -94,7 +99,7 @@ fn a_client_that_never_reads_delays_nobody_and_gets_everything_later() {
 
     let checker = Checker::start(pair.pc.can_only("vcan0", 0x55), COUNT, SOON);
     let start = Instant::now();
-    Generator::start(pair.board.can("vcan0"), 0x55, COUNT, 4_000).finish();
+    Generator::start(pair.board.can_sender("vcan0"), 0x55, COUNT, 4_000).finish();
     let tally = checker.finish();
     println!(
         "    {COUNT} frames at 4,000/s beside a stalled client took {:?}",
@@ -144,7 +149,7 @@ fn a_client_that_is_overtaken_learns_how_many_frames_it_lost() {
     server.says("link up");
     stalled.signal(libc::SIGSTOP);
     // Far more than the history, TCP and the pipe hold together.
-    let sent = Generator::start(pair.board.can("vcan0"), 0x55, COUNT, 10_000).finish();
+    let sent = Generator::start(pair.board.can_sender("vcan0"), 0x55, COUNT, 10_000).finish();
     stalled.signal(libc::SIGCONT);
     pair.board
         .can("vcan0")

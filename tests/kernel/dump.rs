@@ -25,7 +25,7 @@ fn parsed(lines: &[String]) -> Vec<(&str, &str)> {
 
 /// Some frames of several kinds on an interface of the namespace.
 fn send_some(namespace: &Namespace) -> usize {
-    let socket = namespace.can("vcan0");
+    let socket = namespace.can_sender("vcan0");
     let frames = (0..50_u8).flat_map(|n| {
         [
             Frame::classic(0x100 + u32::from(n), &[n; 8]),
@@ -184,7 +184,7 @@ fn dump_ends_quietly_when_its_reader_does() {
         &["-c", &command, &crate::process::canspan()],
     );
     server.says("link up");
-    let socket = pair.board.can("vcan0");
+    let socket = pair.board.can_sender("vcan0");
     let mut sent = 0_u32;
     eventually("dump | head ends", SOON, || {
         socket

@@ -113,6 +113,13 @@ impl Namespace {
         socket
     }
 
+    /// A raw socket that only sends: what it received would pile up unread.
+    pub(crate) fn can_sender(&self, interface: &str) -> CanSocket {
+        let socket = self.can(interface);
+        socket.mute().unwrap();
+        socket
+    }
+
     /// How many CAN receivers are open in it.
     pub(crate) fn listeners(&self) -> usize {
         self.run(|| {

@@ -41,7 +41,7 @@ fn resident_memory_is_the_history_and_at_most_2_mb_under_any_load() {
     for round in 0..2_u32 {
         let id = 0x100 + round;
         let checker = Checker::start(pair.pc.can_only("vcan0", id), COUNT, SOON);
-        let generator = Generator::start(pair.board.can("vcan0"), id, COUNT, 15_000);
+        let generator = Generator::start(pair.board.can_sender("vcan0"), id, COUNT, 15_000);
         while generator.is_running() {
             all = all.max(resident(&server).0);
             std::thread::sleep(Duration::from_millis(50));

@@ -29,8 +29,8 @@ impl Traffic {
             checker(pair.board.can_only("vcan0", TO_BOARD)),
         ];
         let generators = [
-            Generator::start(pair.board.can("vcan0"), TO_PC, count, rate),
-            Generator::start(pair.pc.can("vcan0"), TO_BOARD, count, rate),
+            Generator::start(pair.board.can_sender("vcan0"), TO_PC, count, rate),
+            Generator::start(pair.pc.can_sender("vcan0"), TO_BOARD, count, rate),
         ];
         Self {
             generators,

@@ -180,9 +180,8 @@ impl Process {
             .wait(patience, |text| text.matches(words).count() >= times);
         assert!(
             said,
-            "`{}` did not say {words:?} ({times} times) in {patience:?}; it said:\n{}",
-            self.name,
-            self.err()
+            "`{}` did not say {words:?} {times} times in {patience:?}",
+            self.name
         );
     }
 
@@ -199,23 +198,17 @@ impl Process {
         let lines: Vec<String> = self.out().lines().map(str::to_owned).collect();
         assert!(
             printed,
-            "`{}` printed {} lines and not {count} in {patience:?}, the last {:?}; errors:\n{}",
+            "`{}` printed {} lines and not {count} in {patience:?}, the last {:?}",
             self.name,
             lines.len(),
-            lines.last(),
-            self.err()
+            lines.last()
         );
         lines
     }
 
     /// Sends it a signal.
     pub(crate) fn signal(&mut self, number: libc::c_int) {
-        assert!(
-            self.is_running(),
-            "`{}` has ended already; it said:\n{}",
-            self.name,
-            self.err()
-        );
+        assert!(self.is_running(), "`{}` has ended already", self.name);
         sys::signal(self.pid(), number);
     }
 
@@ -233,10 +226,8 @@ impl Process {
             }
             assert!(
                 Instant::now() < deadline,
-                "`{}` has not ended in {patience:?}; it said:\n{}\n{}",
-                self.name,
-                self.out(),
-                self.err()
+                "`{}` has not ended in {patience:?}",
+                self.name
             );
             thread::sleep(Duration::from_millis(2));
         };
@@ -258,7 +249,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("--- `{}` said:\n{}---", self.name, self.err());
+            // What a failed test's processes had to say, and no more than fits a screen.
+            let text = self.err();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines.len().saturating_sub(40);
+            eprintln!("--- `{}` said:", self.name);
+            lines[last..]
+                .iter()
+                .for_each(|line| eprintln!("    {line}"));
         }
         if self.is_running() {
             let _ = self.child.kill();

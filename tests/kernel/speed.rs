@@ -48,25 +48,17 @@ fn print(what: &str, results: &[(f64, f64)]) {
 fn one_way(from: &Namespace, to: &Namespace) -> Vec<Duration> {
     const COUNT: u64 = 2_000;
     const PERIOD: Duration = Duration::from_millis(1);
-    let (sender, receiver) = (from.can("vcan0"), to.can_only("vcan0", 0x123));
+    let (sender, receiver) = (from.can_sender("vcan0"), to.can_only("vcan0", 0x123));
     let epoch = Instant::now();
     let reader = thread::spawn(move || {
-        let mut times = Vec::new();
-        while times.len() < COUNT as usize {
-            let frames = receiver.receive(SOON).unwrap().frames;
-            let now = epoch.elapsed();
-            assert!(
-                !frames.is_empty(),
-                "only {} of {COUNT} frames came",
-                times.len()
-            );
-            times.extend(
-                frames
-                    .iter()
-                    .map(|frame| now - Duration::from_nanos(frame.number())),
-            );
-        }
-        times
+        (0..COUNT)
+            .map(|n| {
+                let frame = receiver
+                    .next()
+                    .unwrap_or_else(|e| panic!("{n} of {COUNT} frames came: {e}"));
+                epoch.elapsed() - Duration::from_nanos(frame.number())
+            })
+            .collect()
     });
     let start = epoch.elapsed();
     for n in 0..COUNT {
@@ -83,28 +75,25 @@ fn one_way(from: &Namespace, to: &Namespace) -> Vec<Duration> {
 fn round_trip(from: &Namespace, to: &Namespace) -> Vec<Duration> {
     const COUNT: u64 = 2_000;
     let take = |socket: &CanSocket, number: u64| {
-        let frames = socket.receive(SOON).unwrap().frames;
-        assert_eq!(
-            frames.iter().map(Frame::number).collect::<Vec<_>>(),
-            [number],
-            "frame {number}"
-        );
+        let frame = socket
+            .next()
+            .unwrap_or_else(|e| panic!("frame {number}: {e}"));
+        assert_eq!(frame.number(), number);
     };
-    let (there, answers) = (to.can_only("vcan0", 0x123), to.can("vcan0"));
-    let (asks, back) = (from.can("vcan0"), from.can_only("vcan0", 0x124));
+    let (asks, answers) = (to.can_only("vcan0", 0x123), from.can_only("vcan0", 0x124));
     let echo = thread::spawn(move || {
         for n in 0..COUNT {
-            take(&there, n);
-            answers
-                .send(&Frame::classic(0x124, &n.to_le_bytes()))
-                .unwrap();
+            take(&asks, n);
+            asks.send(&Frame::classic(0x124, &n.to_le_bytes())).unwrap();
         }
     });
     let times = (0..COUNT)
         .map(|n| {
             let start = Instant::now();
-            asks.send(&Frame::classic(0x123, &n.to_le_bytes())).unwrap();
-            take(&back, n);
+            answers
+                .send(&Frame::classic(0x123, &n.to_le_bytes()))
+                .unwrap();
+            take(&answers, n);
             start.elapsed()
         })
         .collect();
@@ -138,7 +127,7 @@ fn twenty_thousand_frames_a_second_for_5_s_arrive_whole() {
     let (server, client) = pair.joined();
     let checker = Checker::start(pair.pc.can_only("vcan0", 0x123), COUNT, SOON);
     let start = Instant::now();
-    Generator::start(pair.board.can("vcan0"), 0x123, COUNT, 20_000).finish();
+    Generator::start(pair.board.can_sender("vcan0"), 0x123, COUNT, 20_000).finish();
     let sent = start.elapsed();
     let tally = checker.finish();
     println!(
@@ -165,7 +154,7 @@ fn wire_bytes(pair: &Pair, rate: u64) -> f64 {
     };
     let checker = Checker::start(pair.pc.can_only("vcan0", 0x123), count, SOON);
     let before = bytes();
-    Generator::start(pair.board.can("vcan0"), 0x123, count, rate).finish();
+    Generator::start(pair.board.can_sender("vcan0"), 0x123, count, rate).finish();
     let tally = checker.finish();
     let used = bytes() - before;
     tally.is_perfect(count);

@@ -28,6 +28,8 @@ const CLASSIC: usize = mem::size_of::<libc::can_frame>();
 const FD: usize = mem::size_of::<libc::canfd_frame>();
 /// Frames in one system call.
 pub(crate) const BATCH: usize = 64;
+/// How long [`CanSocket::next`] waits.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Chosen to hold some 80,000 frames: seconds of a full bus while the one processor is busy elsewhere.
 const RECEIVE_BUFFER: libc::c_int = 64 << 20;
 
@@ -171,6 +173,11 @@ impl CanSocket {
             option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)
                 .or_else(|_| option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER))?;
             option(&fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+            let patience = libc::timeval {
+                tv_sec: PATIENCE.as_secs().cast_signed(),
+                tv_usec: 0,
+            };
+            option(&fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, patience)?;
             let mut address: libc::sockaddr_can = mem::zeroed();
             address.can_family = libc::sa_family_t::try_from(libc::AF_CAN).unwrap();
             let name = std::ffi::CString::new(interface)?;
@@ -191,6 +198,13 @@ impl CanSocket {
             can_mask: libc::CAN_SFF_MASK | EXTENDED | REMOTE,
         };
         option(&self.fd, libc::SOL_CAN_RAW, libc::CAN_RAW_FILTER, filter)?;
+        option(&self.fd, libc::SOL_CAN_RAW, libc::CAN_RAW_ERR_FILTER, 0)
+    }
+
+    /// Receives nothing from now on: for sockets that only send.
+    pub(crate) fn mute(&self) -> io::Result<()> {
+        let none: [libc::can_filter; 0] = [];
+        option(&self.fd, libc::SOL_CAN_RAW, libc::CAN_RAW_FILTER, none)?;
         option(&self.fd, libc::SOL_CAN_RAW, libc::CAN_RAW_ERR_FILTER, 0)
     }
 
@@ -224,6 +238,15 @@ impl CanSocket {
         // SAFETY: each header points at one iovec, which points at one frame; all outlive the call, which only reads.
         let sent = unsafe { libc::sendmmsg(self.fd.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// The next frame, by one plain blocking `read`, as a simple tool would take it; an error after [`PATIENCE`].
+    pub(crate) fn next(&self) -> io::Result<Frame> {
+        let mut bytes = [0; FD];
+        // SAFETY: the buffer has `FD` bytes and outlives the call.
+        let size = unsafe { libc::read(self.fd.as_raw_fd(), bytes.as_mut_ptr().cast(), FD) };
+        let size = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+        Ok(Frame { bytes, size })
     }
 
     /// Waits at most `patience` for frames and takes what is there, up to [`BATCH`]; empty when the time was up.
