@@ -22,11 +22,7 @@ fn record(
         while frames.len() < count {
             let batch = socket.receive(SOON).unwrap();
             assert_eq!(batch.overflow, 0, "the recorder's own socket was too slow");
-            assert!(
-                !batch.frames.is_empty(),
-                "only {} of {count} frames came",
-                frames.len()
-            );
+            assert!(!batch.frames.is_empty(), "only {} of {count} frames came", frames.len());
             frames.extend(batch.frames);
         }
         frames
@@ -46,19 +42,9 @@ fn three_clients_and_the_board_see_each_others_frames_in_bus_order() {
     let all = 4 * usize::try_from(COUNT).unwrap();
     let board = record(&pair.board, "vcan0", all);
     let views = interfaces.map(|local| record(&pair.pc, local, all));
-    let mut sources = vec![Generator::start(
-        pair.board.can_sender("vcan0"),
-        0x10,
-        COUNT,
-        1_000,
-    )];
+    let mut sources = vec![Generator::start(pair.board.can_sender("vcan0"), 0x10, COUNT, 1_000)];
     for (id, local) in (0x11..).zip(interfaces) {
-        sources.push(Generator::start(
-            pair.pc.can_sender(local),
-            id,
-            COUNT,
-            1_000,
-        ));
+        sources.push(Generator::start(pair.pc.can_sender(local), id, COUNT, 1_000));
     }
     for source in sources {
         source.finish();
@@ -80,10 +66,7 @@ fn three_clients_and_the_board_see_each_others_frames_in_bus_order() {
         };
         let (expected, seen) = (others(&board), others(&view.join().unwrap()));
         let differs = expected.iter().zip(&seen).position(|(a, b)| a != b);
-        assert_eq!(
-            differs, None,
-            "the client with id {own:X} sees another order"
-        );
+        assert_eq!(differs, None, "the client with id {own:X} sees another order");
         assert_eq!(expected.len(), seen.len());
     }
 }
@@ -101,10 +84,7 @@ fn a_client_that_never_reads_delays_nobody_and_gets_everything_later() {
     let start = Instant::now();
     Generator::start(pair.board.can_sender("vcan0"), 0x55, COUNT, 4_000).finish();
     let tally = checker.finish();
-    println!(
-        "    {COUNT} frames at 4,000/s beside a stalled client took {:?}",
-        start.elapsed()
-    );
+    println!("    {COUNT} frames at 4,000/s beside a stalled client took {:?}", start.elapsed());
     tally.is_perfect(COUNT);
     assert!(
         start.elapsed() < Duration::from_secs(8),
@@ -134,15 +114,7 @@ fn a_client_that_is_overtaken_learns_how_many_frames_it_lost() {
             namespace.run_program("sh", &["-c", &small]);
         }
     }
-    let arguments = [
-        "serve",
-        "vcan0",
-        "--listen",
-        BOARD,
-        "--insecure",
-        "--history",
-        "64K",
-    ];
+    let arguments = ["serve", "vcan0", "--listen", BOARD, "--insecure", "--history", "64K"];
     let server = Process::canspan(&pair.board, &arguments);
     server.says("listening on");
     let mut stalled = Process::canspan(&pair.pc, &["dump", BOARD, "vcan0"]);
@@ -151,19 +123,10 @@ fn a_client_that_is_overtaken_learns_how_many_frames_it_lost() {
     // Far more than the history, TCP and the pipe hold together.
     let sent = Generator::start(pair.board.can_sender("vcan0"), 0x55, COUNT, 10_000).finish();
     stalled.signal(libc::SIGCONT);
-    pair.board
-        .can("vcan0")
-        .send(&Frame::classic(0x7FF, b"last"))
-        .unwrap();
-    eventually("the last frame is dumped", SOON, || {
-        stalled.out().contains("7FF#6C617374")
-    });
+    pair.board.can("vcan0").send(&Frame::classic(0x7FF, b"last")).unwrap();
+    eventually("the last frame is dumped", SOON, || stalled.out().contains("7FF#6C617374"));
     let finished = stalled.stop().succeeded();
-    let received = finished
-        .out
-        .lines()
-        .filter(|line| line.contains(" 055#"))
-        .count() as u64;
+    let received = finished.out.lines().filter(|line| line.contains(" 055#")).count() as u64;
     let lost = counters(&finished.err).get("lost");
     println!("    of {sent} frames {received} came and {lost} are counted as lost");
     assert_eq!(received + lost, sent, "every frame is delivered or counted");

@@ -14,10 +14,7 @@ fn run(arguments: &[&str]) -> Finished {
 fn every_command_has_help() {
     for command in [&[][..], &["serve"], &["connect"], &["dump"], &["send"]] {
         let finished = run(&[command, &["--help"]].concat()).succeeded();
-        assert!(
-            finished.out.contains("canspan"),
-            "{command:?}: {finished:?}"
-        );
+        assert!(finished.out.contains("canspan"), "{command:?}: {finished:?}");
         command
             .iter()
             .for_each(|name| assert!(finished.out.contains(name), "{command:?}: {finished:?}"));
@@ -27,10 +24,7 @@ fn every_command_has_help() {
 #[test]
 fn version_names_program_and_version() {
     let finished = run(&["--version"]).succeeded();
-    assert_eq!(
-        finished.out.trim(),
-        format!("canspan {}", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(finished.out.trim(), format!("canspan {}", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
@@ -51,10 +45,7 @@ fn wrong_usage_exits_with_2_and_a_sentence() {
     for arguments in wrong {
         let finished = run(arguments);
         assert_eq!(finished.code(), 2, "{arguments:?}: {finished:?}");
-        assert!(
-            !finished.err.trim().is_empty(),
-            "{arguments:?} says nothing"
-        );
+        assert!(!finished.err.trim().is_empty(), "{arguments:?} says nothing");
         assert!(
             finished.out.is_empty(),
             "{arguments:?} writes to standard output: {}",
@@ -94,11 +85,9 @@ fn without_listen_only_the_loopback_is_served() {
 fn a_port_in_use_is_told_with_its_address() {
     let pair = Pair::new();
     let _first = pair.serve(&["vcan0"]);
-    let second = Process::canspan(
-        &pair.board,
-        &["serve", "vcan0", "--listen", BOARD, "--insecure"],
-    )
-    .finish(SOON);
+    let second =
+        Process::canspan(&pair.board, &["serve", "vcan0", "--listen", BOARD, "--insecure"])
+            .finish(SOON);
     assert_eq!(second.code(), 1, "{second:?}");
     assert!(second.err.contains("10.0.0.1:22677"), "{}", second.err);
 }
@@ -108,13 +97,7 @@ fn an_ipv6_address_in_brackets_is_served_and_reached() {
     let pair = Pair::new();
     let server = Process::canspan(
         &pair.board,
-        &[
-            "serve",
-            "vcan0",
-            "--listen",
-            "[fd00::1]:22677",
-            "--insecure",
-        ],
+        &["serve", "vcan0", "--listen", "[fd00::1]:22677", "--insecure"],
     );
     server.says("listening on [fd00::1]:22677");
     let _client = {
@@ -130,15 +113,8 @@ fn an_ipv6_address_in_brackets_is_served_and_reached() {
 #[test]
 fn several_addresses_are_listened_on() {
     let pair = Pair::new();
-    let arguments = [
-        "serve",
-        "vcan0",
-        "--listen",
-        "10.0.0.1:5000",
-        "--listen",
-        "[fd00::1]:5001",
-        "--insecure",
-    ];
+    let arguments =
+        ["serve", "vcan0", "--listen", "10.0.0.1:5000", "--listen", "[fd00::1]:5001", "--insecure"];
     let server = Process::canspan(&pair.board, &arguments);
     server.says("listening on 10.0.0.1:5000");
     server.says("listening on [fd00::1]:5001");
@@ -156,16 +132,12 @@ fn something_else_on_the_port_is_told_in_a_sentence() {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect((BOARD, 22677)).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: board\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: board\r\n\r\n").unwrap();
         stream.read_to_end(&mut Vec::new())
     });
     assert!(
         answer.is_ok()
-            || answer
-                .as_ref()
-                .is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset),
+            || answer.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset),
         "the server keeps a stranger's connection: {answer:?}"
     );
     server.says("10.0.0.2");

@@ -72,12 +72,7 @@ impl Cutter {
         let mut links = self.links.lock().unwrap();
         let live = core::mem::take(&mut links.live);
         let mut had_one = false;
-        for Joint {
-            client,
-            server,
-            ended,
-        } in live
-        {
+        for Joint { client, server, ended } in live {
             had_one |= !ended.swap(true, Ordering::Relaxed);
             let told: &[&TcpStream] = match how {
                 Cut::Both => &[&client, &server],
@@ -113,11 +108,7 @@ fn relay(client: TcpStream, server: SocketAddr, links: &Mutex<Links>) {
     }
     let copy = |end: &TcpStream| end.try_clone().expect("a descriptor");
     let ended = Arc::new(AtomicBool::new(false));
-    let joint = Joint {
-        client: copy(&client),
-        server: copy(&server),
-        ended: Arc::clone(&ended),
-    };
+    let joint = Joint { client: copy(&client), server: copy(&server), ended: Arc::clone(&ended) };
     links.lock().unwrap().live.push(joint);
     let (from, to, told) = (copy(&server), copy(&client), Arc::clone(&ended));
     thread::spawn(move || pump(from, to, &told));

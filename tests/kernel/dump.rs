@@ -14,10 +14,7 @@ fn parsed(lines: &[String]) -> Vec<(&str, &str)> {
         .iter()
         .map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
-            assert!(
-                words.len() >= 3 && words[1] == "vcan0",
-                "not a line of candump -L: {line:?}"
-            );
+            assert!(words.len() >= 3 && words[1] == "vcan0", "not a line of candump -L: {line:?}");
             (words[0], words[2])
         })
         .collect()
@@ -45,10 +42,7 @@ fn dump_prints_what_candump_prints_on_the_board_and_when() {
     let dump = Process::canspan(&pair.pc, &["dump", BOARD, "vcan0"]);
     server.says("link up");
     let count = send_some(&pair.board);
-    let (expected, printed) = (
-        candump.prints_lines(count, SOON),
-        dump.prints_lines(count, SOON),
-    );
+    let (expected, printed) = (candump.prints_lines(count, SOON), dump.prints_lines(count, SOON));
     assert_eq!(parsed(&printed), parsed(&expected));
     dump.stop().succeeded();
 }
@@ -60,11 +54,7 @@ fn a_dump_in_a_file_is_replayed_by_canplayer_unchanged() {
     let log = scratch().join("dump.log");
     let log = log.to_str().unwrap();
     let command = format!("exec \"$0\" dump {BOARD} vcan0 >{log}");
-    let dump = Process::start(
-        &pair.pc,
-        "sh",
-        &["-c", &command, &crate::process::canspan()],
-    );
+    let dump = Process::start(&pair.pc, "sh", &["-c", &command, &crate::process::canspan()]);
     server.says("link up");
     let count = send_some(&pair.board);
     eventually("the file is complete", SOON, || {
@@ -73,20 +63,12 @@ fn a_dump_in_a_file_is_replayed_by_canplayer_unchanged() {
     dump.stop().succeeded();
 
     let replayed = Process::candump(&pair.pc, &["-L", "vcan0"]);
-    pair.pc
-        .run_program("canplayer", &["-I", log, "vcan0=vcan0"]);
-    let original: Vec<String> = fs::read_to_string(log)
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect();
+    pair.pc.run_program("canplayer", &["-I", log, "vcan0=vcan0"]);
+    let original: Vec<String> =
+        fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect();
     let replayed = replayed.prints_lines(count, SOON);
-    let frames = |lines| {
-        parsed(lines)
-            .into_iter()
-            .map(|(_, frame)| frame.to_owned())
-            .collect::<Vec<_>>()
-    };
+    let frames =
+        |lines| parsed(lines).into_iter().map(|(_, frame)| frame.to_owned()).collect::<Vec<_>>();
     assert_eq!(frames(&replayed), frames(&original));
 }
 
@@ -127,17 +109,8 @@ fn dump_of_a_simulated_bus_needs_no_can_in_the_kernel() {
     let dump = Process::canspan(&pair.pc, &["dump", BOARD]);
     server.says("link up");
     let lines = dump.prints_lines(20, SOON);
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.starts_with('(') && line.contains('#')),
-        "{lines:?}"
-    );
-    assert_eq!(
-        pair.board.listeners() + pair.pc.listeners(),
-        0,
-        "a CAN socket was opened"
-    );
+    assert!(lines.iter().all(|line| line.starts_with('(') && line.contains('#')), "{lines:?}");
+    assert_eq!(pair.board.listeners() + pair.pc.listeners(), 0, "a CAN socket was opened");
 }
 
 #[test]
@@ -158,19 +131,10 @@ fn a_trace_is_replayed_on_a_simulated_bus_at_its_own_pace_and_looped() {
         times.push(words[0].trim_matches(['(', ')']).parse::<f64>().unwrap());
         frames.push(words[2].to_owned());
     }
-    let first = frames
-        .iter()
-        .position(|frame| frame == "123#01")
-        .expect("the trace's first frame");
-    assert_eq!(
-        frames[first..first + 4],
-        ["123#01", "00000123#02", "123##103", "123#01"]
-    );
+    let first = frames.iter().position(|frame| frame == "123#01").expect("the trace's first frame");
+    assert_eq!(frames[first..first + 4], ["123#01", "00000123#02", "123##103", "123#01"]);
     let pace = times[first + 2] - times[first];
-    assert!(
-        (0.19..0.35).contains(&pace),
-        "0.2 s of the trace took {pace} s"
-    );
+    assert!((0.19..0.35).contains(&pace), "0.2 s of the trace took {pace} s");
 }
 
 #[test]
@@ -178,18 +142,12 @@ fn dump_ends_quietly_when_its_reader_does() {
     let pair = Pair::new();
     let server = pair.serve(&["vcan0"]);
     let command = format!("\"$0\" dump {BOARD} vcan0 | head -n 3");
-    let mut head = Process::start(
-        &pair.pc,
-        "sh",
-        &["-c", &command, &crate::process::canspan()],
-    );
+    let mut head = Process::start(&pair.pc, "sh", &["-c", &command, &crate::process::canspan()]);
     server.says("link up");
     let socket = pair.board.can_sender("vcan0");
     let mut sent = 0_u32;
     eventually("dump | head ends", SOON, || {
-        socket
-            .send(&Frame::classic(0x123, &sent.to_be_bytes()))
-            .unwrap();
+        socket.send(&Frame::classic(0x123, &sent.to_be_bytes())).unwrap();
         sent += 1;
         !head.is_running()
     });

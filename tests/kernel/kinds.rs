@@ -66,18 +66,13 @@ fn take(socket: &CanSocket, count: usize) -> Vec<Frame> {
 fn cross_unchanged(from: &Namespace, to: &Namespace, frames: &[Frame]) {
     let (sender, here, there) = (from.can_sender("vcan0"), from.can("vcan0"), to.can("vcan0"));
     for frame in frames {
-        sender
-            .send(frame)
-            .unwrap_or_else(|e| panic!("{frame:?}: {e}"));
+        sender.send(frame).unwrap_or_else(|e| panic!("{frame:?}: {e}"));
     }
     let (here, there) = (take(&here, frames.len()), take(&there, frames.len()));
     for ((sent, here), there) in frames.iter().zip(&here).zip(&there) {
         // The kernel marks FD frames as such, so what it shows on the first bus is what must be on the second.
         assert_eq!(here, there, "sent as {sent:?}");
-        assert_eq!(
-            (sent.id(), sent.data(), sent.dlc()),
-            (here.id(), here.data(), here.dlc())
-        );
+        assert_eq!((sent.id(), sent.data(), sent.dlc()), (here.id(), here.data(), here.dlc()));
     }
 }
 
@@ -130,11 +125,7 @@ const CANSEND: [&str; 14] = [
 fn frames(lines: &[String]) -> Vec<&str> {
     lines
         .iter()
-        .map(|line| {
-            line.split_whitespace()
-                .nth(2)
-                .unwrap_or_else(|| panic!("{line:?}"))
-        })
+        .map(|line| line.split_whitespace().nth(2).unwrap_or_else(|| panic!("{line:?}")))
         .collect()
 }
 
@@ -144,10 +135,8 @@ fn can_utils_agree(from: &Namespace, to: &Namespace) {
     for frame in CANSEND {
         from.run_program("cansend", &["vcan0", frame]);
     }
-    let (here, there) = (
-        here.prints_lines(CANSEND.len(), SOON),
-        there.prints_lines(CANSEND.len(), SOON),
-    );
+    let (here, there) =
+        (here.prints_lines(CANSEND.len(), SOON), there.prints_lines(CANSEND.len(), SOON));
     assert_eq!(frames(&here), frames(&there));
 }
 
@@ -172,10 +161,7 @@ fn fd_frames_toward_an_interface_without_fd_are_counted_and_never_sent_wrong() {
     pair.pc.add_vcan("vcan0", 16);
     let (server, client) = pair.joined();
     let (sender, there) = (pair.board.can("vcan0"), pair.pc.can("vcan0"));
-    let (before, after) = (
-        Frame::classic(0x100, b"before"),
-        Frame::classic(0x101, b"after"),
-    );
+    let (before, after) = (Frame::classic(0x100, b"before"), Frame::classic(0x101, b"after"));
     let fd = |length| Frame::fd(0x123, BRS, &BYTES[..length]);
     for frame in [before, fd(8), fd(64), fd(0), after] {
         sender.send(&frame).unwrap();
@@ -198,11 +184,8 @@ fn sys_usr1(process: &Process) {
 fn no_frame_comes_back_to_its_sender() {
     let pair = Pair::new();
     let _both = pair.joined();
-    let (sender, here, there) = (
-        pair.pc.can("vcan0"),
-        pair.pc.can("vcan0"),
-        pair.board.can("vcan0"),
-    );
+    let (sender, here, there) =
+        (pair.pc.can("vcan0"), pair.pc.can("vcan0"), pair.board.can("vcan0"));
     let frames: Vec<Frame> = (0..100_u8).map(|n| Frame::classic(0x321, &[n])).collect();
     frames.iter().for_each(|frame| sender.send(frame).unwrap());
     assert_eq!(take(&there, 100), frames);
@@ -212,10 +195,5 @@ fn no_frame_comes_back_to_its_sender() {
     let mut seen = take(&here, 101);
     assert_eq!(seen.pop(), Some(last));
     assert_eq!(seen, frames);
-    assert!(
-        here.receive(Duration::from_millis(100))
-            .unwrap()
-            .frames
-            .is_empty()
-    );
+    assert!(here.receive(Duration::from_millis(100)).unwrap().frames.is_empty());
 }

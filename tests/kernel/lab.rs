@@ -34,15 +34,9 @@ pub(crate) fn scratch() -> PathBuf {
 
 /// Runs `ip` with the words of `line`.
 pub(crate) fn ip(line: &str) {
-    let run = Command::new("ip")
-        .args(line.split_whitespace())
-        .output()
-        .expect("ip (package iproute2)");
-    assert!(
-        run.status.success(),
-        "ip {line}: {}",
-        String::from_utf8_lossy(&run.stderr)
-    );
+    let run =
+        Command::new("ip").args(line.split_whitespace()).output().expect("ip (package iproute2)");
+    assert!(run.status.success(), "ip {line}: {}", String::from_utf8_lossy(&run.stderr));
 }
 
 /// A network namespace with its loopback up; removed when dropped.
@@ -94,16 +88,13 @@ impl Namespace {
 
     /// Runs `work` inside the namespace and waits for its result.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        self.spawn(work)
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// A raw socket on one of its CAN interfaces.
     pub(crate) fn can(&self, interface: &str) -> CanSocket {
         let name = interface.to_owned();
-        self.run(move || CanSocket::open_here(&name))
-            .unwrap_or_else(|e| panic!("{interface}: {e}"))
+        self.run(move || CanSocket::open_here(&name)).unwrap_or_else(|e| panic!("{interface}: {e}"))
     }
 
     /// A raw socket that receives only frames with this id.
@@ -128,9 +119,7 @@ impl Namespace {
                 .map(|list| fs::read_to_string(format!("/proc/thread-self/net/can/rcvlist_{list}")))
                 .map(|list| {
                     list.map_or(0, |text| {
-                        text.lines()
-                            .filter(|line| line.trim_end().ends_with("raw"))
-                            .count()
+                        text.lines().filter(|line| line.trim_end().ends_with("raw")).count()
                     })
                 })
                 .sum()
@@ -139,10 +128,8 @@ impl Namespace {
 
     /// A number the kernel keeps of an interface, such as `rx_bytes`.
     pub(crate) fn statistic(&self, interface: &str, name: &str) -> u64 {
-        let text = self.run_program(
-            "cat",
-            &[&format!("/sys/class/net/{interface}/statistics/{name}")],
-        );
+        let text =
+            self.run_program("cat", &[&format!("/sys/class/net/{interface}/statistics/{name}")]);
         text.trim().parse().unwrap()
     }
 
@@ -156,18 +143,13 @@ impl Namespace {
 
     /// Runs a program in it to its successful end; its standard output.
     pub(crate) fn run_program(&self, program: &str, arguments: &[&str]) -> String {
-        Process::start(self, program, arguments)
-            .finish(SOON)
-            .succeeded()
-            .out
+        Process::start(self, program, arguments).finish(SOON).succeeded().out
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .status();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
 }
 
@@ -193,14 +175,9 @@ impl Pair {
 
     /// Without any CAN interface.
     pub(crate) fn without_can() -> Self {
-        let pair = Self {
-            board: Namespace::new("board"),
-            pc: Namespace::new("pc"),
-        };
+        let pair = Self { board: Namespace::new("board"), pc: Namespace::new("pc") };
         let (board, pc) = (pair.board.name(), pair.pc.name());
-        ip(&format!(
-            "link add wire netns {board} type veth peer name wire netns {pc}"
-        ));
+        ip(&format!("link add wire netns {board} type veth peer name wire netns {pc}"));
         for (namespace, last) in [(&pair.board, 1), (&pair.pc, 2)] {
             namespace.ip(&format!("addr add 10.0.0.{last}/24 dev wire"));
             namespace.ip(&format!("addr add fd00::{last}/64 dev wire nodad"));
@@ -211,11 +188,7 @@ impl Pair {
 
     /// Pulls the cable, or puts it back.
     pub(crate) fn plug(&self, is_in: bool) {
-        self.board.ip(if is_in {
-            "link set wire up"
-        } else {
-            "link set wire down"
-        });
+        self.board.ip(if is_in { "link set wire up" } else { "link set wire down" });
         if is_in {
             // An interface that goes down loses its IPv6 addresses.
             let _ = Command::new("ip")
@@ -265,9 +238,7 @@ pub(crate) fn counters(log: &str) -> Counters {
         .rev()
         .find(|line| line.contains("link ") && line.contains("lost="))
         .unwrap_or_else(|| panic!("no line of counters in:\n{log}"));
-    Counters {
-        line: line.to_owned(),
-    }
+    Counters { line: line.to_owned() }
 }
 
 /// A link's counters.

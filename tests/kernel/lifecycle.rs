@@ -70,10 +70,7 @@ fn serve_waits_for_an_interface_that_comes_later() {
     let (board, pc) = (pair.board.can("vcan0"), pair.pc.can("vcan0"));
     eventually("the bus is carried", SOON, || {
         board.send(&Frame::classic(0x111, &[1])).unwrap();
-        !pc.receive(Duration::from_millis(100))
-            .unwrap()
-            .frames
-            .is_empty()
+        !pc.receive(Duration::from_millis(100)).unwrap().frames.is_empty()
     });
     carries(&pair, "vcan0");
 }
@@ -89,10 +86,7 @@ fn an_interface_that_goes_down_and_up_is_carried_again() {
     let (board, pc) = (pair.board.can("vcan0"), pair.pc.can("vcan0"));
     eventually("the bus is carried", SOON, || {
         board.send(&Frame::classic(0x111, &[1])).unwrap();
-        !pc.receive(Duration::from_millis(100))
-            .unwrap()
-            .frames
-            .is_empty()
+        !pc.receive(Duration::from_millis(100)).unwrap().frames.is_empty()
     });
     carries(&pair, "vcan0");
     assert!(server.is_running() && client.is_running());
@@ -126,11 +120,7 @@ fn all_buses_are_joined_when_none_is_named() {
     let sender = pair.board.can("vcan1");
     eventually("vcan1 is carried", SOON, || {
         sender.send(&Frame::classic(0x111, &[1])).unwrap();
-        !there
-            .receive(Duration::from_millis(100))
-            .unwrap()
-            .frames
-            .is_empty()
+        !there.receive(Duration::from_millis(100)).unwrap().frames.is_empty()
     });
 }
 
@@ -142,13 +132,8 @@ fn create_makes_the_interface_and_a_clean_end_removes_it() {
     let _server = pair.serve(&["vcan0"]);
     let first = pair.connect(&["vcan0:car", "--create"]);
     let second = pair.connect(&["vcan0:vcan9", "--create"]);
-    let shown = pair
-        .pc
-        .run_program("ip", &["-details", "link", "show", "car"]);
-    assert!(
-        shown.contains("vcan") && shown.contains("mtu 72") && shown.contains("UP"),
-        "{shown}"
-    );
+    let shown = pair.pc.run_program("ip", &["-details", "link", "show", "car"]);
+    assert!(shown.contains("vcan") && shown.contains("mtu 72") && shown.contains("UP"), "{shown}");
     carries(&pair, "car");
     first.stop().succeeded();
     assert!(!pair.pc.has("car"), "what it made is still there");
@@ -208,11 +193,9 @@ fn counters_are_told_on_sigusr1_and_when_a_link_ends() {
 fn a_silent_connection_locks_nobody_out() {
     let pair = Pair::new();
     let _server = pair.serve(&["vcan0"]);
-    let _silent: Vec<_> = pair.pc.run(|| {
-        (0..20)
-            .map(|_| std::net::TcpStream::connect((BOARD, 22677)).unwrap())
-            .collect()
-    });
+    let _silent: Vec<_> = pair
+        .pc
+        .run(|| (0..20).map(|_| std::net::TcpStream::connect((BOARD, 22677)).unwrap()).collect());
     let _client = pair.connect(&["vcan0"]);
     carries(&pair, "vcan0");
 }

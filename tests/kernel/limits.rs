@@ -59,10 +59,6 @@ fn resident_memory_is_the_history_and_at_most_2_mb_under_any_load() {
         );
         assert!(rss <= HISTORY + BESIDE, "{name} has {rss} bytes resident");
     }
-    println!(
-        "    serve: {} KB at the start, at most {} KB under load",
-        start >> 10,
-        all >> 10
-    );
+    println!("    serve: {} KB at the start, at most {} KB under load", start >> 10, all >> 10);
     assert!(all <= HISTORY + BESIDE, "serve had {all} bytes resident");
 }

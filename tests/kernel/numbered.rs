@@ -22,10 +22,7 @@ pub(crate) struct Generator {
 impl Generator {
     /// Starts sending `count` frames with this id at `rate` a second.
     pub(crate) fn start(socket: CanSocket, id: u32, count: u64, rate: u64) -> Self {
-        let (sent, stop) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
+        let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (progress, stopped) = (Arc::clone(&sent), Arc::clone(&stop));
         let thread = thread::spawn(move || {
             let start = Instant::now();
@@ -34,9 +31,8 @@ impl Generator {
                 let due = (start.elapsed().as_micros() as u64 * rate / 1_000_000 + 1).min(count);
                 while next < due {
                     let end = due.min(next + BATCH as u64);
-                    let frames: Vec<Frame> = (next..end)
-                        .map(|n| Frame::classic(id, &n.to_le_bytes()))
-                        .collect();
+                    let frames: Vec<Frame> =
+                        (next..end).map(|n| Frame::classic(id, &n.to_le_bytes())).collect();
                     next += socket.send_batch(&frames).expect("the vcan takes frames") as u64;
                     progress.store(next, Ordering::Relaxed);
                 }
@@ -96,10 +92,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Asserts that exactly `count` frames came, each once, in order.
     pub(crate) fn is_perfect(&self, count: u64) {
-        let perfect = Self {
-            received: count,
-            ..Self::default()
-        };
+        let perfect = Self { received: count, ..Self::default() };
         assert_eq!(*self, perfect, "the stream of {count} frames is not whole");
     }
 }
@@ -127,10 +120,7 @@ impl Checker {
                     return account.close();
                 }
                 account.tally.overflow = batch.overflow;
-                batch
-                    .frames
-                    .iter()
-                    .for_each(|frame| account.enter(frame.number()));
+                batch.frames.iter().for_each(|frame| account.enter(frame.number()));
                 progress.store(account.tally.received, Ordering::Relaxed);
             }
         });
@@ -167,10 +157,7 @@ impl Account {
 
     /// Enters a frame's number.
     pub(crate) fn enter(&mut self, number: u64) {
-        let Some(seen) = usize::try_from(number)
-            .ok()
-            .and_then(|n| self.seen.get_mut(n))
-        else {
+        let Some(seen) = usize::try_from(number).ok().and_then(|n| self.seen.get_mut(n)) else {
             self.tally.foreign += 1;
             return;
         };
@@ -193,16 +180,7 @@ impl Account {
 #[test]
 fn an_account_tells_loss_doubles_and_swaps_apart() {
     let mut account = Account::new(6);
-    [0, 1, 1, 3, 2, 5, 9]
-        .into_iter()
-        .for_each(|number| account.enter(number));
-    let told = Tally {
-        received: 5,
-        lost: 1,
-        doubled: 1,
-        reordered: 1,
-        foreign: 1,
-        overflow: 0,
-    };
+    [0, 1, 1, 3, 2, 5, 9].into_iter().for_each(|number| account.enter(number));
+    let told = Tally { received: 5, lost: 1, doubled: 1, reordered: 1, foreign: 1, overflow: 0 };
     assert_eq!(account.close(), told);
 }

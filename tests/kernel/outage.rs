@@ -32,10 +32,7 @@ impl Traffic {
             Generator::start(pair.board.can_sender("vcan0"), TO_PC, count, rate),
             Generator::start(pair.pc.can_sender("vcan0"), TO_BOARD, count, rate),
         ];
-        Self {
-            generators,
-            checkers,
-        }
+        Self { generators, checkers }
     }
 
     /// Waits until frames sent from now on have come through, both ways.
@@ -43,10 +40,7 @@ impl Traffic {
         let sent = [self.generators[0].sent(), self.generators[1].sent()];
         let start = Instant::now();
         eventually(&format!("traffic flows both ways {what}"), HEALED, || {
-            self.checkers
-                .iter()
-                .zip(sent)
-                .all(|(checker, sent)| checker.received() > sent)
+            self.checkers.iter().zip(sent).all(|(checker, sent)| checker.received() > sent)
         });
         println!("    {what}: flows again after {:?}", start.elapsed());
     }
@@ -66,23 +60,15 @@ impl Traffic {
     fn ends_whole(self) {
         let sent = self.generators.map(Generator::finish);
         let tallies = self.checkers.map(Checker::finish);
-        println!(
-            "    to the PC {:?}; to the board {:?}",
-            tallies[0], tallies[1]
-        );
-        tallies
-            .iter()
-            .zip(sent)
-            .for_each(|(tally, sent)| tally.is_perfect(sent));
+        println!("    to the PC {:?}; to the board {:?}", tallies[0], tallies[1]);
+        tallies.iter().zip(sent).for_each(|(tally, sent)| tally.is_perfect(sent));
     }
 }
 
 fn through_cutter(pair: &Pair) -> (Cutter, Process) {
     let cutter = Cutter::start(&pair.pc, format!("{BOARD}:22677").parse().unwrap());
-    let client = Process::canspan(
-        &pair.pc,
-        &["connect", &format!("127.0.0.1:{}", Cutter::PORT), "vcan0"],
-    );
+    let client =
+        Process::canspan(&pair.pc, &["connect", &format!("127.0.0.1:{}", Cutter::PORT), "vcan0"]);
     client.says("link up");
     (cutter, client)
 }
@@ -159,8 +145,7 @@ fn a_cable_that_loses_every_packet_is_noticed_and_survived() {
 #[test]
 fn a_bad_radio_link_loses_nothing() {
     let pair = Pair::new();
-    pair.board
-        .tc("qdisc add dev wire root netem delay 20ms 5ms loss 1%");
+    pair.board.tc("qdisc add dev wire root netem delay 20ms 5ms loss 1%");
     let (server, client) = pair.joined();
     let traffic = Traffic::start(&pair, 10_000, 1_000);
     traffic.ends_whole();

@@ -61,10 +61,8 @@ impl Collected {
     /// The whole text, once the other end is closed.
     fn all(&self, patience: Duration) -> String {
         let text = self.text.lock().unwrap();
-        let (text, _) = self
-            .changed
-            .wait_timeout_while(text, patience, |(_, ended)| !*ended)
-            .unwrap();
+        let (text, _) =
+            self.changed.wait_timeout_while(text, patience, |(_, ended)| !*ended).unwrap();
         text.0.clone()
     }
 }
@@ -91,9 +89,7 @@ pub(crate) struct Finished {
 impl Finished {
     /// The exit code; panics, with the output, when a signal ended it.
     pub(crate) fn code(&self) -> i32 {
-        self.status
-            .code()
-            .unwrap_or_else(|| panic!("a signal ended it: {self:?}"))
+        self.status.code().unwrap_or_else(|| panic!("a signal ended it: {self:?}"))
     }
 
     /// Asserts exit code 0.
@@ -127,17 +123,8 @@ impl Process {
             .unwrap_or_else(|e| panic!("ip netns exec {program}: {e}"));
         let out = Collected::from(child.stdout.take().unwrap());
         let err = Collected::from(child.stderr.take().unwrap());
-        let name = format!(
-            "{} {}",
-            program.rsplit('/').next().unwrap(),
-            arguments.join(" ")
-        );
-        Self {
-            name,
-            child,
-            out,
-            err,
-        }
+        let name = format!("{} {}", program.rsplit('/').next().unwrap(), arguments.join(" "));
+        Self { name, child, out, err }
     }
 
     /// Starts `canspan`.
@@ -175,14 +162,8 @@ impl Process {
 
     /// Waits until its standard error holds `words`, `times` times.
     pub(crate) fn says_times(&self, words: &str, times: usize, patience: Duration) {
-        let said = self
-            .err
-            .wait(patience, |text| text.matches(words).count() >= times);
-        assert!(
-            said,
-            "`{}` did not say {words:?} {times} times in {patience:?}",
-            self.name
-        );
+        let said = self.err.wait(patience, |text| text.matches(words).count() >= times);
+        assert!(said, "`{}` did not say {words:?} {times} times in {patience:?}", self.name);
     }
 
     /// Waits until its standard error holds `words`.
@@ -192,9 +173,7 @@ impl Process {
 
     /// Waits until its standard output has this many lines.
     pub(crate) fn prints_lines(&self, count: usize, patience: Duration) -> Vec<String> {
-        let printed = self
-            .out
-            .wait(patience, |text| text.matches('\n').count() >= count);
+        let printed = self.out.wait(patience, |text| text.matches('\n').count() >= count);
         let lines: Vec<String> = self.out().lines().map(str::to_owned).collect();
         assert!(
             printed,
@@ -224,18 +203,10 @@ impl Process {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(
-                Instant::now() < deadline,
-                "`{}` has not ended in {patience:?}",
-                self.name
-            );
+            assert!(Instant::now() < deadline, "`{}` has not ended in {patience:?}", self.name);
             thread::sleep(Duration::from_millis(2));
         };
-        Finished {
-            status,
-            out: self.out.all(SOON),
-            err: self.err.all(SOON),
-        }
+        Finished { status, out: self.out.all(SOON), err: self.err.all(SOON) }
     }
 
     /// Sends SIGTERM and waits for its end, which every command owes within a second.
@@ -254,9 +225,7 @@ impl Drop for Process {
             let lines: Vec<&str> = text.lines().collect();
             let last = lines.len().saturating_sub(40);
             eprintln!("--- `{}` said:", self.name);
-            lines[last..]
-                .iter()
-                .for_each(|line| eprintln!("    {line}"));
+            lines[last..].iter().for_each(|line| eprintln!("    {line}"));
         }
         if self.is_running() {
             let _ = self.child.kill();

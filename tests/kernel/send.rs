@@ -78,12 +78,8 @@ fn send_reads_lines_from_standard_input() {
     let _server = pair.serve(&["vcan0"]);
     let candump = Process::candump(&pair.board, &["-L", "vcan0"]);
     let arguments = ["send", BOARD, "vcan0"];
-    let mut send = Process::start_fed(
-        &pair.pc,
-        &crate::process::canspan(),
-        &arguments,
-        Stdio::piped(),
-    );
+    let mut send =
+        Process::start_fed(&pair.pc, &crate::process::canspan(), &arguments, Stdio::piped());
     let mut input = send.input();
     writeln!(input, "123#01").unwrap();
     input.flush().unwrap();
@@ -93,10 +89,7 @@ fn send_reads_lines_from_standard_input() {
     drop(input);
     send.finish(SOON).succeeded();
     let lines = candump.prints_lines(3, SOON);
-    assert!(
-        lines[0].contains(" 123#01") && lines[1].contains(" 124#02"),
-        "{lines:?}"
-    );
+    assert!(lines[0].contains(" 123#01") && lines[1].contains(" 124#02"), "{lines:?}");
 }
 
 #[test]
@@ -170,9 +163,6 @@ fn send_refuses_what_is_no_frame_before_it_dials() {
     ] {
         let finished = send(&pair, &[text]);
         assert_eq!(finished.code(), 2, "{text:?}: {finished:?}");
-        assert!(
-            !finished.err.is_empty(),
-            "{text:?} is refused without a word"
-        );
+        assert!(!finished.err.is_empty(), "{text:?} is refused without a word");
     }
 }

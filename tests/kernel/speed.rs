@@ -34,14 +34,8 @@ fn windows(mut measure: impl FnMut() -> Vec<Duration>) -> Vec<(f64, f64)> {
 }
 
 fn print(what: &str, results: &[(f64, f64)]) {
-    let all: Vec<String> = results
-        .iter()
-        .map(|(p50, p99)| format!("{p50:.0}/{p99:.0}"))
-        .collect();
-    println!(
-        "    {what:<44} p50/p99 µs, best of {WINDOWS} windows first: {}",
-        all.join("  ")
-    );
+    let all: Vec<String> = results.iter().map(|(p50, p99)| format!("{p50:.0}/{p99:.0}")).collect();
+    println!("    {what:<44} p50/p99 µs, best of {WINDOWS} windows first: {}", all.join("  "));
 }
 
 /// One way at 1,000 frames/s: from just before the send to just after the receive.
@@ -53,9 +47,8 @@ fn one_way(from: &Namespace, to: &Namespace) -> Vec<Duration> {
     let reader = thread::spawn(move || {
         (0..COUNT)
             .map(|n| {
-                let frame = receiver
-                    .next()
-                    .unwrap_or_else(|e| panic!("{n} of {COUNT} frames came: {e}"));
+                let frame =
+                    receiver.next().unwrap_or_else(|e| panic!("{n} of {COUNT} frames came: {e}"));
                 epoch.elapsed() - Duration::from_nanos(frame.number())
             })
             .collect()
@@ -64,9 +57,7 @@ fn one_way(from: &Namespace, to: &Namespace) -> Vec<Duration> {
     for n in 0..COUNT {
         thread::sleep((start + PERIOD * n as u32).saturating_sub(epoch.elapsed()));
         let now = epoch.elapsed().as_nanos() as u64;
-        sender
-            .send(&Frame::classic(0x123, &now.to_le_bytes()))
-            .unwrap();
+        sender.send(&Frame::classic(0x123, &now.to_le_bytes())).unwrap();
     }
     reader.join().unwrap()
 }
@@ -75,9 +66,7 @@ fn one_way(from: &Namespace, to: &Namespace) -> Vec<Duration> {
 fn round_trip(from: &Namespace, to: &Namespace) -> Vec<Duration> {
     const COUNT: u64 = 2_000;
     let take = |socket: &CanSocket, number: u64| {
-        let frame = socket
-            .next()
-            .unwrap_or_else(|e| panic!("frame {number}: {e}"));
+        let frame = socket.next().unwrap_or_else(|e| panic!("frame {number}: {e}"));
         assert_eq!(frame.number(), number);
     };
     let (asks, answers) = (to.can_only("vcan0", 0x123), from.can_only("vcan0", 0x124));
@@ -90,9 +79,7 @@ fn round_trip(from: &Namespace, to: &Namespace) -> Vec<Duration> {
     let times = (0..COUNT)
         .map(|n| {
             let start = Instant::now();
-            answers
-                .send(&Frame::classic(0x123, &n.to_le_bytes()))
-                .unwrap();
+            answers.send(&Frame::classic(0x123, &n.to_le_bytes())).unwrap();
             take(&answers, n);
             start.elapsed()
         })
@@ -147,10 +134,7 @@ fn twenty_thousand_frames_a_second_for_5_s_arrive_whole() {
 fn wire_bytes(pair: &Pair, rate: u64) -> f64 {
     let count = rate * 3;
     let bytes = || {
-        ["rx_bytes", "tx_bytes"]
-            .iter()
-            .map(|name| pair.board.statistic("wire", name))
-            .sum::<u64>()
+        ["rx_bytes", "tx_bytes"].iter().map(|name| pair.board.statistic("wire", name)).sum::<u64>()
     };
     let checker = Checker::start(pair.pc.can_only("vcan0", 0x123), count, SOON);
     let before = bytes();

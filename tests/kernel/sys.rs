@@ -93,21 +93,13 @@ impl Frame {
 
     /// The raw DLC, where it was more than 8.
     pub(crate) fn dlc(&self) -> u8 {
-        if self.size == CLASSIC {
-            self.bytes[7]
-        } else {
-            0
-        }
+        if self.size == CLASSIC { self.bytes[7] } else { 0 }
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.size == CLASSIC {
-            "classic"
-        } else {
-            "fd"
-        };
+        let kind = if self.size == CLASSIC { "classic" } else { "fd" };
         write!(
             f,
             "{kind} {:08X} len {} flags {:02X} dlc {}",
@@ -138,12 +130,7 @@ pub(crate) fn inside<T: Send + 'static>(
 pub(crate) fn signal(pid: u32, number: libc::c_int) {
     // SAFETY: a plain system call; the caller still owns the child, so its id is not reused.
     let done = unsafe { libc::kill(libc::pid_t::try_from(pid).unwrap(), number) };
-    assert_eq!(
-        done,
-        0,
-        "signal {number} to {pid}: {}",
-        io::Error::last_os_error()
-    );
+    assert_eq!(done, 0, "signal {number} to {pid}: {}", io::Error::last_os_error());
 }
 
 /// A raw CAN socket that sees classic, FD and error frames, with a buffer that holds seconds of a full bus.
@@ -156,11 +143,8 @@ impl CanSocket {
     pub(crate) fn open_here(interface: &str) -> io::Result<Self> {
         // SAFETY: plain system calls with arguments that live across them; `socket` yields a fresh descriptor.
         unsafe {
-            let raw = libc::socket(
-                libc::PF_CAN,
-                libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-                libc::CAN_RAW,
-            );
+            let raw =
+                libc::socket(libc::PF_CAN, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::CAN_RAW);
             check(raw)?;
             let fd = OwnedFd::from_raw_fd(raw);
             option(&fd, libc::SOL_CAN_RAW, libc::CAN_RAW_FD_FRAMES, 1)?;
@@ -173,10 +157,7 @@ impl CanSocket {
             option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)
                 .or_else(|_| option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER))?;
             option(&fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
-            let patience = libc::timeval {
-                tv_sec: PATIENCE.as_secs().cast_signed(),
-                tv_usec: 0,
-            };
+            let patience = libc::timeval { tv_sec: PATIENCE.as_secs().cast_signed(), tv_usec: 0 };
             option(&fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, patience)?;
             let mut address: libc::sockaddr_can = mem::zeroed();
             address.can_family = libc::sa_family_t::try_from(libc::AF_CAN).unwrap();
@@ -193,10 +174,8 @@ impl CanSocket {
 
     /// Receives only frames with this very id from now on, and no error frames.
     pub(crate) fn only(&self, id: u32) -> io::Result<()> {
-        let filter = libc::can_filter {
-            can_id: id,
-            can_mask: libc::CAN_SFF_MASK | EXTENDED | REMOTE,
-        };
+        let filter =
+            libc::can_filter { can_id: id, can_mask: libc::CAN_SFF_MASK | EXTENDED | REMOTE };
         option(&self.fd, libc::SOL_CAN_RAW, libc::CAN_RAW_FILTER, filter)?;
         option(&self.fd, libc::SOL_CAN_RAW, libc::CAN_RAW_ERR_FILTER, 0)
     }
@@ -213,11 +192,7 @@ impl CanSocket {
         // SAFETY: the bytes are there and `size` is at most their number.
         let sent =
             unsafe { libc::write(self.fd.as_raw_fd(), frame.bytes.as_ptr().cast(), frame.size) };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Sends at most [`BATCH`] frames in one system call; says how many went.
@@ -251,15 +226,9 @@ impl CanSocket {
 
     /// Waits at most `patience` for frames and takes what is there, up to [`BATCH`]; empty when the time was up.
     pub(crate) fn receive(&self, patience: Duration) -> io::Result<Received> {
-        let mut received = Received {
-            frames: Vec::with_capacity(BATCH),
-            overflow: 0,
-        };
-        let mut wait = libc::pollfd {
-            fd: self.fd.as_fd().as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut received = Received { frames: Vec::with_capacity(BATCH), overflow: 0 };
+        let mut wait =
+            libc::pollfd { fd: self.fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let patience = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
         // SAFETY: one pollfd, which outlives the call.
         check(unsafe { libc::poll(&raw mut wait, 1, patience) })?;
@@ -272,29 +241,19 @@ impl CanSocket {
         let (mut parts, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
             unsafe { mem::zeroed() };
         for (i, (part, message)) in parts.iter_mut().zip(&mut messages).enumerate() {
-            *part = libc::iovec {
-                iov_base: frames[i].as_mut_ptr().cast(),
-                iov_len: FD,
-            };
+            *part = libc::iovec { iov_base: frames[i].as_mut_ptr().cast(), iov_len: FD };
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
             message.msg_hdr.msg_control = controls[i].0.as_mut_ptr().cast();
             message.msg_hdr.msg_controllen = 64;
         }
-        let (fd, all, flags) = (
-            self.fd.as_raw_fd(),
-            BATCH as libc::c_uint,
-            libc::MSG_DONTWAIT,
-        );
+        let (fd, all, flags) = (self.fd.as_raw_fd(), BATCH as libc::c_uint, libc::MSG_DONTWAIT);
         // SAFETY: each header points at one iovec and one control buffer of the lengths given; all outlive the call.
         let count =
             unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), all, flags, ptr::null_mut()) };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (message, bytes) in messages[..count].iter().zip(frames) {
-            received.frames.push(Frame {
-                bytes,
-                size: message.msg_len as usize,
-            });
+            received.frames.push(Frame { bytes, size: message.msg_len as usize });
             received.overflow = received.overflow.max(overflow(&message.msg_hdr));
         }
         Ok(received)
@@ -343,9 +302,5 @@ fn option<T: Copy>(
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -47,21 +47,10 @@ fn python_can_reads_what_happens_on_the_board() {
     ] {
         sender.send(&frame).unwrap();
     }
-    let hex: String = sixty_four
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = sixty_four.iter().map(|byte| format!("{byte:02x}")).collect();
     let lines = reader.finish(2 * SOON).succeeded().out;
     let lines: Vec<&str> = lines.lines().skip(1).map(str::trim_end).collect();
-    assert_eq!(
-        lines,
-        [
-            "123 - 3 010203",
-            "123 x 0",
-            "7FF r 4",
-            &format!("321 fb 64 {hex}")
-        ]
-    );
+    assert_eq!(lines, ["123 - 3 010203", "123 x 0", "7FF r 4", &format!("321 fb 64 {hex}")]);
 }
 
 #[test]
@@ -69,17 +58,12 @@ fn python_can_drives_the_board() {
     let pair = Pair::new();
     let _both = pair.joined();
     let candump = Process::candump(&pair.board, &["-L", "vcan0"]);
-    Process::start(&pair.pc, &python(), &["-c", WRITER])
-        .finish(3 * SOON)
-        .succeeded();
+    Process::start(&pair.pc, &python(), &["-c", WRITER]).finish(3 * SOON).succeeded();
     let lines = candump.prints_lines(4, SOON);
     let expected = [" 123#636C6173736963", " 00000123#323920626974", " 7FF#R4"];
     lines
         .iter()
         .zip(expected)
         .for_each(|(line, expected)| assert!(line.ends_with(expected), "{lines:?}"));
-    assert!(
-        lines[3].contains(" 321##") && lines[3].ends_with("3C3D3E3F"),
-        "{lines:?}"
-    );
+    assert!(lines[3].contains(" 321##") && lines[3].ends_with("3C3D3E3F"), "{lines:?}");
 }
