@@ -1,9 +1,10 @@
 //! Each kind of frame crosses in both directions, bit for bit.
 
 use core::time::Duration;
+use std::{thread, time::Instant};
 
 use crate::{
-    lab::{Namespace, Pair, counters, eventually},
+    lab::{Namespace, Pair, counters},
     process::{Process, SOON},
     sys::{BRS, CanSocket, ERROR, ESI, EXTENDED, Frame},
 };
@@ -159,7 +160,7 @@ fn fd_frames_toward_an_interface_without_fd_are_counted_and_never_sent_wrong() {
     let pair = Pair::without_can();
     pair.board.add_vcan("vcan0", 72);
     pair.pc.add_vcan("vcan0", 16);
-    let (server, client) = pair.joined();
+    let (mut server, client) = pair.joined();
     let (sender, there) = (pair.board.can("vcan0"), pair.pc.can("vcan0"));
     let (before, after) = (Frame::classic(0x100, b"before"), Frame::classic(0x101, b"after"));
     let fd = |length| Frame::fd(0x123, BRS, &BYTES[..length]);
@@ -167,17 +168,18 @@ fn fd_frames_toward_an_interface_without_fd_are_counted_and_never_sent_wrong() {
         sender.send(&frame).unwrap();
     }
     assert_eq!(take(&there, 2), [before, after]);
-    // The board learns of it by the next confirmation.
-    eventually("the board's server knows", SOON, || {
-        sys_usr1(&server);
-        server.err().contains("refused=3")
-    });
+    // The board learns of it by the next confirmation; ask it until it knows.
+    let deadline = Instant::now() + SOON;
+    let mut asked = 0;
+    while !server.err().contains("refused=3") {
+        assert!(Instant::now() < deadline, "the board's server never learns of the refused frames");
+        server.signal(libc::SIGUSR1);
+        asked += 1;
+        server.says_times("refused=", asked, SOON);
+        thread::sleep(Duration::from_millis(200));
+    }
     assert_eq!(counters(&client.stop().succeeded().err).get("refused"), 3);
     assert_eq!(counters(&server.stop().succeeded().err).get("refused"), 3);
-}
-
-fn sys_usr1(process: &Process) {
-    crate::sys::signal(process.pid(), libc::SIGUSR1);
 }
 
 #[test]
