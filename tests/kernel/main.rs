@@ -1,0 +1,25 @@
+//! The product as its users see it: the binary, real CAN interfaces, real TCP, the everyday CAN tools.
+//!
+//! These tests need CAN in the kernel and root in it: `tests/run kernel [NAME]` builds them and runs them in the lab
+//! (`tests/lab/run`). A board and a PC are network namespaces joined by a cable ([`lab::Pair`]); nothing but the
+//! command line of `canspan` is used. They run one at a time, because many measure time.
+//!
+//! Environment: `CANSPAN_LAB` (set by the lab) is a scratch folder; `CANSPAN` names the binary, the test
+//! profile's own when unset; `CANSPAN_PYTHON` names a Python that has python-can.
+
+mod cutter;
+mod lab;
+mod numbered;
+mod process;
+mod sys;
+
+mod clients;
+mod commands;
+mod dump;
+mod kinds;
+mod lifecycle;
+mod limits;
+mod outage;
+mod send;
+mod speed;
+mod tools;

@@ -1,0 +1,162 @@
+//! Speed, in the figures of the README: frames a second, microseconds, bytes on the wire.
+//!
+//! Latency is measured between two sockets of this process, one on each bus, by one clock. Other work on the machine
+//! only ever adds to it, so of three windows the one with the lowest median counts; all three are printed.
+
+use core::time::Duration;
+use std::{thread, time::Instant};
+
+use crate::{
+    lab::{Namespace, Pair, counters},
+    numbered::{Checker, Generator},
+    process::SOON,
+    sys::{CanSocket, Frame},
+};
+
+const WINDOWS: usize = 3;
+
+/// The p-th percentile in microseconds.
+fn percentile(sorted: &[Duration], p: usize) -> f64 {
+    sorted[(sorted.len() - 1) * p / 100].as_secs_f64() * 1e6
+}
+
+/// Medians and 99th percentiles of the windows, the best window first.
+fn windows(mut measure: impl FnMut() -> Vec<Duration>) -> Vec<(f64, f64)> {
+    let mut results: Vec<(f64, f64)> = (0..WINDOWS)
+        .map(|_| {
+            let mut times = measure();
+            times.sort_unstable();
+            (percentile(&times, 50), percentile(&times, 99))
+        })
+        .collect();
+    results.sort_by(|a, b| a.0.total_cmp(&b.0));
+    results
+}
+
+fn print(what: &str, results: &[(f64, f64)]) {
+    let all: Vec<String> = results.iter().map(|(p50, p99)| format!("{p50:.0}/{p99:.0}")).collect();
+    println!("    {what:<44} p50/p99 µs, best of {WINDOWS} windows first: {}", all.join("  "));
+}
+
+/// One way at 1,000 frames/s: from just before the send to just after the receive.
+fn one_way(from: &Namespace, to: &Namespace) -> Vec<Duration> {
+    const COUNT: u64 = 2_000;
+    const PERIOD: Duration = Duration::from_millis(1);
+    let (sender, receiver) = (from.can_sender("vcan0"), to.can_only("vcan0", 0x123));
+    let epoch = Instant::now();
+    let reader = thread::spawn(move || {
+        (0..COUNT)
+            .map(|n| {
+                let frame =
+                    receiver.next().unwrap_or_else(|e| panic!("{n} of {COUNT} frames came: {e}"));
+                epoch.elapsed() - Duration::from_nanos(frame.number())
+            })
+            .collect()
+    });
+    let start = epoch.elapsed();
+    for n in 0..COUNT {
+        thread::sleep((start + PERIOD * n as u32).saturating_sub(epoch.elapsed()));
+        let now = epoch.elapsed().as_nanos() as u64;
+        sender.send(&Frame::classic(0x123, &now.to_le_bytes())).unwrap();
+    }
+    reader.join().unwrap()
+}
+
+/// There and back: a frame, answered by a frame as soon as it is seen.
+fn round_trip(from: &Namespace, to: &Namespace) -> Vec<Duration> {
+    const COUNT: u64 = 2_000;
+    let take = |socket: &CanSocket, number: u64| {
+        let frame = socket.next().unwrap_or_else(|e| panic!("frame {number}: {e}"));
+        assert_eq!(frame.number(), number);
+    };
+    let (asks, answers) = (to.can_only("vcan0", 0x123), from.can_only("vcan0", 0x124));
+    let echo = thread::spawn(move || {
+        for n in 0..COUNT {
+            take(&asks, n);
+            asks.send(&Frame::classic(0x124, &n.to_le_bytes())).unwrap();
+        }
+    });
+    let times = (0..COUNT)
+        .map(|n| {
+            let start = Instant::now();
+            answers.send(&Frame::classic(0x123, &n.to_le_bytes())).unwrap();
+            take(&answers, n);
+            start.elapsed()
+        })
+        .collect();
+    echo.join().unwrap();
+    times
+}
+
+#[test]
+fn a_frame_takes_at_most_140_us_one_way_and_250_us_there_and_back() {
+    let pair = Pair::new();
+    let bare_one_way = windows(|| one_way(&pair.board, &pair.board));
+    let bare_round_trip = windows(|| round_trip(&pair.board, &pair.board));
+    let (_server, _client) = pair.joined();
+    let out = windows(|| one_way(&pair.board, &pair.pc));
+    let back = windows(|| one_way(&pair.pc, &pair.board));
+    let round = windows(|| round_trip(&pair.pc, &pair.board));
+    print("two sockets on one vcan, one way, 1,000/s", &bare_one_way);
+    print("two sockets on one vcan, round trip", &bare_round_trip);
+    print("board to PC, one way, 1,000/s", &out);
+    print("PC to board, one way, 1,000/s", &back);
+    print("PC to board and back, round trip", &round);
+    assert!(out[0].0 <= 140.0, "board to PC: {:.0} µs", out[0].0);
+    assert!(back[0].0 <= 140.0, "PC to board: {:.0} µs", back[0].0);
+    assert!(round[0].0 <= 250.0, "round trip: {:.0} µs", round[0].0);
+}
+
+#[test]
+fn twenty_thousand_frames_a_second_for_5_s_arrive_whole() {
+    const COUNT: u64 = 100_000;
+    let pair = Pair::new();
+    let (server, client) = pair.joined();
+    let checker = Checker::start(pair.pc.can_only("vcan0", 0x123), COUNT, SOON);
+    let start = Instant::now();
+    Generator::start(pair.board.can_sender("vcan0"), 0x123, COUNT, 20_000).finish();
+    let sent = start.elapsed();
+    let tally = checker.finish();
+    println!(
+        "    {COUNT} frames were sent in {sent:?} and received in {:?}: {tally:?}",
+        start.elapsed()
+    );
+    tally.is_perfect(COUNT);
+    counters(&client.stop().succeeded().err).all_zero();
+    counters(&server.stop().succeeded().err).all_zero();
+    assert!(
+        sent < Duration::from_millis(5_500),
+        "this machine could not make 20,000 frames/s: it took {sent:?}"
+    );
+}
+
+/// Bytes on the cable for each frame, both directions, with Ethernet, IP and TCP headers.
+fn wire_bytes(pair: &Pair, rate: u64) -> f64 {
+    let count = rate * 3;
+    let bytes = || {
+        ["rx_bytes", "tx_bytes"].iter().map(|name| pair.board.statistic("wire", name)).sum::<u64>()
+    };
+    let checker = Checker::start(pair.pc.can_only("vcan0", 0x123), count, SOON);
+    let before = bytes();
+    Generator::start(pair.board.can_sender("vcan0"), 0x123, count, rate).finish();
+    let tally = checker.finish();
+    let used = bytes() - before;
+    tally.is_perfect(count);
+    used as f64 / count as f64
+}
+
+#[test]
+fn a_frame_costs_at_most_90_bytes_on_the_wire_at_1_000_a_second_and_16_at_8_000() {
+    let pair = Pair::new();
+    let _both = pair.joined();
+    let results =
+        [(1_000, 90.0), (8_000, 16.0)].map(|(rate, limit)| (rate, limit, wire_bytes(&pair, rate)));
+    for (rate, limit, bytes) in results {
+        println!(
+            "    board to PC at {rate}/s: {bytes:.1} bytes a frame with all headers, both directions; limit {limit}"
+        );
+    }
+    for (rate, limit, bytes) in results {
+        assert!(bytes <= limit, "{bytes:.1} bytes a frame at {rate}/s");
+    }
+}
