@@ -15,7 +15,7 @@ use heapless::{String, Vec};
 use super::frame::Frame;
 use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
-use super::queue::{PEERS_MAX, Queue, Slot};
+use super::queue::{PEERS_MAX, Queue, Slots};
 use super::time::Instant;
 use super::wire::{BUS_NAME_MAX, BusState, BusStatus, Refusal};
 
@@ -29,7 +29,7 @@ pub trait Memory {
     /// Room for the history.
     type Blocks: AsRef<[u8]> + AsMut<[u8]>;
     /// Room for the transmit queue.
-    type Slots: AsRef<[Slot]> + AsMut<[Slot]>;
+    type Slots: Slots;
 }
 
 /// What a bus' owner allows, and how its interface is.

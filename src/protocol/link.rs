@@ -272,7 +272,11 @@ impl Link {
         match reason {
             Ended::Finished => self.outbox.bye = true,
             Ended::Replaced => self.outbox.refuse = Some(Refusal::REPLACED),
-            Ended::WeRefused(refusal) => self.outbox.refuse = Some(refusal),
+            Ended::WeRefused(refusal) => {
+                // The reason is of use only behind a preamble.
+                self.outbox.preamble |= self.phase == Phase::Preamble;
+                self.outbox.refuse = Some(refusal);
+            }
             _ => {}
         }
         if let (Some(place), Phase::Live) = (self.place, self.phase)

@@ -21,4 +21,4 @@ pub use link::{
 };
 pub use output::RECORD_MAX;
 pub use peer::{Counters, Outcome, PeerNumber, Progress};
-pub use queue::{ECHO_OVERDUE, HANDED_MAX, OFFER_MAX, PEERS_MAX, Slot};
+pub use queue::{ECHO_OVERDUE, HANDED_MAX, OFFER_MAX, PEERS_MAX, Slot, Slots};

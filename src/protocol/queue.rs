@@ -72,6 +72,19 @@ struct Lane {
 
 const EMPTY_LANE: Lane = Lane { head: NONE, waiting: NONE, tail: NONE, len: 0, orphans: 0 };
 
+/// Where slots are kept. They are added one by one when first needed, so that a bus nobody floods
+/// never touches the memory of the worst case.
+pub trait Slots: AsRef<[Slot]> + AsMut<[Slot]> {
+    /// Adds one more slot, without allocating; `false` if there is no room for it.
+    fn add(&mut self) -> bool;
+}
+
+impl<const N: usize> Slots for Vec<Slot, N> {
+    fn add(&mut self) -> bool {
+        self.push(Slot::EMPTY).is_ok()
+    }
+}
+
 /// A frame's end, as it leaves its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Done {
@@ -84,7 +97,6 @@ pub(super) struct Done {
 pub(super) struct Queue<S> {
     slots: S,
     free: u16,
-    room: usize,
     lanes: [Lane; PEERS_MAX],
     turn: usize,
     waiting: u32,
@@ -94,18 +106,12 @@ pub(super) struct Queue<S> {
     echoes_lost: bool,
 }
 
-impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Queue<S> {
-    pub(super) fn new(mut slots: S) -> Self {
-        let count = slots.as_ref().len().min(usize::from(NONE));
-        for (number, slot) in slots.as_mut().iter_mut().enumerate() {
-            *slot = Slot::EMPTY;
-            slot.next = if number + 1 < count { number as u16 + 1 } else { NONE };
-        }
-        let free = if count == 0 { NONE } else { 0 };
+impl<S: Slots> Queue<S> {
+    /// An empty queue. `slots` must be empty: they are added as they are needed.
+    pub(super) fn new(slots: S) -> Self {
         Self {
             slots,
-            free,
-            room: count,
+            free: NONE,
             lanes: [EMPTY_LANE; PEERS_MAX],
             turn: 0,
             waiting: 0,
@@ -124,14 +130,13 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Queue<S> {
         born: Instant,
         outcome: Option<Outcome>,
     ) -> bool {
-        let number = self.free;
+        let number = self.free_slot();
         let (Some(slot), Some(queue)) =
             (self.slots.as_mut().get_mut(usize::from(number)), self.lanes.get_mut(lane))
         else {
             return false;
         };
         self.free = slot.next;
-        self.room -= 1;
         let state = outcome.map_or(State::Waiting, State::Done);
         *slot = Slot { frame: Some(frame), stamp_us, born, state, lane: lane as u8, next: NONE };
         let last = queue.tail;
@@ -167,13 +172,38 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Queue<S> {
         queue.orphans = queue.orphans.saturating_sub(1);
         *slot = Slot { next: self.free, ..Slot::EMPTY };
         self.free = number;
-        self.room += 1;
         Some(Done { outcome, orphan })
     }
 
-    /// How many more frames there is room for.
-    pub(super) fn room(&self) -> usize {
-        self.room
+    /// A slot that is free, one more if need be; [`NONE`] if there is no room.
+    fn free_slot(&mut self) -> u16 {
+        let count = self.slots.as_ref().len();
+        if self.free == NONE && count < usize::from(NONE) && self.slots.add() {
+            self.free = count as u16;
+        }
+        self.free
+    }
+
+    /// Whether there is room for `amount` more frames; makes it.
+    pub(super) fn has_room(&mut self, amount: usize) -> bool {
+        let mut number = self.free;
+        for _ in 0..amount {
+            match self.slot(number) {
+                Some(slot) => number = slot.next,
+                None => {
+                    // The free ones are counted: each of the others must be a new one.
+                    let new = self.slots.as_ref().len();
+                    if new >= usize::from(NONE) || !self.slots.add() {
+                        return false;
+                    }
+                    if let Some(slot) = self.slots.as_mut().last_mut() {
+                        slot.next = self.free;
+                    }
+                    self.free = new as u16;
+                }
+            }
+        }
+        true
     }
 
     /// Whether a lane's next outcome is known.
@@ -340,8 +370,14 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Queue<S> {
     pub(super) fn clear(&mut self, outcome: Outcome) {
         self.withdraw(0);
         for lane in 0..PEERS_MAX {
-            while self.take_waiting(lane, State::Done(outcome)).is_some() {}
+            self.clear_lane(lane, outcome);
         }
+    }
+
+    /// Every frame of a lane that still waits ends so.
+    pub(super) fn clear_lane(&mut self, lane: usize, outcome: Outcome) {
+        self.withdraw(0);
+        while self.take_waiting(lane, State::Done(outcome)).is_some() {}
     }
 
     /// Drops what is older than `max_age` in every lane.
@@ -423,7 +459,7 @@ mod tests {
     }
 
     fn queue(lanes: &[(usize, &[u8])]) -> Queue<Vec<Slot, 64>> {
-        let mut queue = Queue::new([Slot::EMPTY; 64].into_iter().collect::<Vec<_, 64>>());
+        let mut queue = Queue::new(Vec::<_, 64>::new());
         for (lane, numbers) in lanes {
             for number in *numbers {
                 assert!(queue.push(*lane, frame(*number), 0, NOW, None));

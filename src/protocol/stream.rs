@@ -201,8 +201,10 @@ impl<M: Memory> Hub<M> {
         };
         peer.link = None;
         peer.last_used = now;
-        if for_good && !peer.dialled {
-            peer.outbound.wanted = false;
+        if for_good {
+            peer.outbound.wanted &= peer.dialled;
+            // It waited for what it sent as long as it cared to; nobody would know of it now.
+            self.queue.clear_lane(number, Outcome::Failed);
         }
     }
 
@@ -252,7 +254,7 @@ impl<M: Memory> Hub<M> {
         if amount == 0 || self.queue.len(number) + amount > self.policy().window as usize {
             return Err(Refusal::PROTOCOL);
         }
-        if self.queue.room() < amount {
+        if !self.queue.has_room(amount) {
             return Err(Refusal::FULL);
         }
         let mut rest = frames;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
 use canspan::protocol::{
-    Ended, Frame, Hub, Id, Link, LinkOptions, Memory, Place, Policy, RECORD_MAX, Slot,
+    Ended, Frame, Hub, Id, Link, LinkOptions, Memory, Place, Policy, RECORD_MAX, Slot, Slots,
 };
 
 use crate::net::Pipe;
@@ -14,7 +14,29 @@ use crate::net::Pipe;
 pub struct Heap;
 impl Memory for Heap {
     type Blocks = Vec<u8>;
-    type Slots = Vec<Slot>;
+    type Slots = Bounded;
+}
+
+/// Slots on the heap, never more than there was room for at the start.
+pub struct Bounded(Vec<Slot>);
+impl AsRef<[Slot]> for Bounded {
+    fn as_ref(&self) -> &[Slot] {
+        &self.0
+    }
+}
+impl AsMut<[Slot]> for Bounded {
+    fn as_mut(&mut self) -> &mut [Slot] {
+        &mut self.0
+    }
+}
+impl Slots for Bounded {
+    fn add(&mut self) -> bool {
+        let room = self.0.len() < self.0.capacity();
+        if room {
+            self.0.push(Slot::EMPTY);
+        }
+        room
+    }
 }
 
 const BOARD: usize = 0;
@@ -153,7 +175,7 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[number];
         let blocks = vec![0; node.history_blocks * 4096];
-        let slots = vec![Slot::EMPTY; 1_000];
+        let slots = Bounded(Vec::with_capacity(1_000));
         let mut hub = Hub::new("can0", id, blocks, slots).unwrap();
         hub.set_policy(node.policy);
         hub.set_state(if node.bus_up { BusState::Up } else { BusState::Down }, None);
