@@ -6,7 +6,13 @@ pub mod bus;
 #[cfg(feature = "std")]
 pub mod cli;
 #[cfg(feature = "std")]
+pub mod commands;
+#[cfg(feature = "std")]
+pub mod gateway;
+#[cfg(feature = "std")]
 pub mod logging;
+#[cfg(feature = "std")]
+pub mod net;
 pub mod protocol;
 #[cfg(feature = "std")]
 pub mod sys;

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use canspan::cli::{self, Request};
-use canspan::logging;
+use canspan::{commands, logging};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
@@ -13,8 +13,13 @@ fn main() -> ExitCode {
         Ok(Request::Run { command, verbose }) => {
             logging::init_logging(verbose);
             log::debug!("{command:?}");
-            log::error!("this build has no commands yet");
-            ExitCode::FAILURE
+            match commands::run(command) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&error);
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(error) => {
             complain(&error);

@@ -18,5 +18,6 @@ pub mod raw;
 pub mod sim;
 pub mod socketcan;
 
+pub use crate::sys::BATCH;
 pub use netlink::{CreateError, DeleteError, Link, LinkWatch, create_vcan, delete};
 pub use socketcan::{CanInterface, OpenError, Received, SendOutcome, SendStop, is_down, is_gone};

@@ -83,6 +83,14 @@ impl Frame {
     /// Error state indicator (`CANFD_ESI` in `linux/can.h`).
     pub const ESI: u8 = 0x02;
 
+    /// A data frame with id 0 and no data, to make buffers of.
+    pub const EMPTY: Self = Self {
+        id: Id::Standard(0),
+        kind: Kind::Data { raw_dlc: 0 },
+        len: 0,
+        data: [0; FD_DATA_MAX],
+    };
+
     /// A classic data frame of 0 to 8 bytes.
     #[must_use]
     pub fn data_frame(id: Id, data: &[u8]) -> Option<Self> {

@@ -240,6 +240,12 @@ impl Link {
         self.phase == Phase::Live && self.ended.is_none()
     }
 
+    /// Whether both sides have greeted each other at some time.
+    #[must_use]
+    pub fn was_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
     /// Why it is over, if it is.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {

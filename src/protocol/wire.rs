@@ -205,12 +205,24 @@ impl Refusal {
     /// A newer link of the same peer has taken over.
     pub const REPLACED: Self = Self(5);
 
+    /// One sentence for the operator of the side that refuses.
+    #[must_use]
+    pub fn own_sentence(self) -> &'static str {
+        match self {
+            Self::NO_SUCH_BUS => "it asked for a bus that is not served here",
+            Self::LOOP => "the link would lead the bus back to itself",
+            Self::FULL => "there are as many links as this side can hold",
+            Self::PROTOCOL => "it sent what is not of the protocol",
+            _ => "it cannot be",
+        }
+    }
+
     /// One sentence for the operator of the refused side.
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {
             Self::NO_SUCH_BUS => {
-                "the peer has no bus of that name; `canspan dump HOST` lists none, `canspan connect HOST` takes all it has"
+                "the peer serves no bus of that name; leave the name out to take all it has"
             }
             Self::LOOP => {
                 "the link would lead the bus back to itself; remove one of the links that form the ring"

@@ -1,0 +1,68 @@
+//! `canspan dump`: prints the frames of a peer's buses, with the peer's stamps.
+
+use core::cell::RefCell;
+use std::rc::Rc;
+
+use super::{LISTENER_WINDOW, SMALL_HISTORY, gateway};
+use crate::cli::{DEFAULT_HEARTBEAT, Dump};
+use crate::gateway::{Gateway, Job, Notice, Printer, Side, reason};
+use crate::protocol::time::{Instant, micros};
+use crate::protocol::wire::{From, Refusal};
+use crate::protocol::{Ended, LinkOptions, Policy};
+
+struct Dumping {
+    dump: Dump,
+    printer: Rc<RefCell<Printer>>,
+    options: LinkOptions,
+}
+
+impl Dumping {
+    fn join(&self, gateway: &mut Gateway, name: &str) -> Result<(), String> {
+        let policy = Policy { window: LISTENER_WINDOW, ..Policy::default() };
+        let side = Side::Print(Rc::clone(&self.printer));
+        let hub =
+            gateway.add_bus(name, SMALL_HISTORY, policy, 2 * LISTENER_WINDOW as usize, side)?;
+        gateway.dial(self.dump.endpoint.clone(), name, hub, self.options)?;
+        Ok(())
+    }
+}
+
+impl Job for Dumping {
+    fn notice(
+        &mut self,
+        gateway: &mut Gateway,
+        dialler: usize,
+        notice: &Notice<'_>,
+    ) -> Result<(), String> {
+        match notice {
+            Notice::Buses(names) => {
+                gateway.stop_dialling(dialler);
+                names.iter().try_for_each(|name| self.join(gateway, name))
+            }
+            // A name that is wrong now stays wrong.
+            Notice::Ended(Ended::Refused(refusal)) if *refusal == Refusal::NO_SUCH_BUS => {
+                Err(format!("{}: {}", self.dump.endpoint, reason(Ended::Refused(*refusal))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn turn(&mut self, _: &mut Gateway, _: Instant) -> Result<bool, String> {
+        Ok(self.printer.borrow().is_closed())
+    }
+}
+
+pub(super) fn run(dump: Dump) -> Result<(), String> {
+    let from = dump.last.map_or(From::Now, |past| From::Last(micros(past)));
+    let options = LinkOptions { heartbeat: DEFAULT_HEARTBEAT, from, ..LinkOptions::default() };
+    let mut gateway = gateway(options)?;
+    let buses = dump.buses.clone();
+    let mut job = Dumping { dump, printer: Rc::default(), options };
+    for name in &buses {
+        job.join(&mut gateway, name)?;
+    }
+    if buses.is_empty() {
+        gateway.ask_for_buses(job.dump.endpoint.clone(), options);
+    }
+    gateway.run(&mut job)
+}

@@ -1,0 +1,62 @@
+//! The commands: each sets up a gateway and runs it.
+
+mod connect;
+mod dump;
+mod send;
+mod serve;
+
+use core::time::Duration;
+use std::io;
+
+use crate::bus::sim::Source;
+use crate::cli::{BusSpec, Command, Limits, MaxAge};
+use crate::gateway::{Gateway, Interface, Side};
+use crate::protocol::{LinkOptions, Policy};
+
+/// Frames from one peer under way to a bus of a board at once. Chosen: 16 ms of a full 1 Mbit/s
+/// bus; 64 peers that flood a stuck bus take less than 1 MiB.
+const BOARD_WINDOW: u32 = 128;
+/// The same for one who listens to a board: a full bus over a path of 200 ms.
+const LISTENER_WINDOW: u32 = 2048;
+/// History of a process that has no bus of its own to tell of.
+const SMALL_HISTORY: usize = 64 * 1024;
+
+/// Runs a command to its end. An error is one sentence for the operator.
+pub fn run(command: Command) -> Result<(), String> {
+    match command {
+        Command::Serve(serve) => serve::run(serve),
+        Command::Connect(connect) => connect::run(connect),
+        Command::Dump(dump) => dump::run(dump),
+        Command::Send(send) => send::run(send),
+    }
+}
+
+fn gateway(options: LinkOptions) -> Result<Gateway, String> {
+    Gateway::new(options).map_err(|error: io::Error| format!("cannot start: {error}"))
+}
+
+fn link_options(heartbeat: Duration) -> LinkOptions {
+    LinkOptions { heartbeat, ..LinkOptions::default() }
+}
+
+/// A bus of the command line.
+fn side(spec: &BusSpec, max_age: MaxAge, create: bool) -> Result<Side, String> {
+    match spec {
+        BusSpec::Interface(name) => {
+            Ok(Side::Interface(Interface::new(name.clone(), max_age, create)))
+        }
+        BusSpec::Sim { source, .. } => {
+            Source::open(source).map(Side::Sim).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// What holds for a bus before more is known of it.
+fn policy(spec: &BusSpec, limits: &Limits, window: u32) -> Policy {
+    let max_age = match limits.max_age {
+        MaxAge::Limit(limit) => Some(limit),
+        MaxAge::ByBus | MaxAge::Unlimited => None,
+    };
+    let is_virtual = matches!(spec, BusSpec::Sim { .. });
+    Policy { max_age, is_virtual, window, ..Policy::default() }
+}

@@ -1,0 +1,25 @@
+//! `canspan serve`: owns buses, and lets peers join them.
+
+use super::{BOARD_WINDOW, gateway, link_options, policy, side};
+use crate::cli::Serve;
+use crate::gateway::{Job, LINKS_MAX};
+use crate::protocol::Policy;
+
+struct Serving;
+impl Job for Serving {}
+
+pub(super) fn run(serve: Serve) -> Result<(), String> {
+    let limits = serve.limits;
+    let mut gateway = gateway(link_options(limits.heartbeat))?;
+    for spec in &serve.buses {
+        let read_only = serve.read_only;
+        let policy = Policy { read_only, ..policy(spec, &limits, BOARD_WINDOW) };
+        let side = side(spec, limits.max_age, false)?;
+        let queue_max = LINKS_MAX * BOARD_WINDOW as usize;
+        gateway.add_bus(spec.name(), limits.history_bytes, policy, queue_max, side)?;
+    }
+    for address in &serve.listen {
+        gateway.listen(address)?;
+    }
+    gateway.run(&mut Serving)
+}

@@ -1,0 +1,141 @@
+//! A bus as the gateway's loop drives it: what it shows goes to its hub, what the hub offers goes
+//! to it. Every decision is the hub's.
+
+use core::cell::RefCell;
+use core::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use super::clock::WallClock;
+use super::interface::Interface;
+use super::memory::Heap;
+use super::print::Printer;
+use crate::bus::sim::Source;
+use crate::protocol::time::Instant;
+use crate::protocol::wire::BusState;
+use crate::protocol::{Frame, Hub, OFFER_MAX};
+
+/// Frames offered in one system call's worth.
+pub(super) type Offer = [Frame; OFFER_MAX];
+
+/// A bus of this process.
+pub struct Bus {
+    /// Where its frames come from and go to.
+    pub side: Side,
+    offer: Box<Offer>,
+}
+
+/// Where a bus' frames come from and go to.
+pub enum Side {
+    /// A CAN interface of the kernel.
+    Interface(Interface),
+    /// Inside this process: what is sent is on the bus at once.
+    Sim(Source),
+    /// Standard output.
+    Print(Rc<RefCell<Printer>>),
+    /// A command that gives frames to the hub itself, and takes none.
+    Feed,
+}
+
+impl Bus {
+    /// A bus with this side; the hub is told how it is.
+    #[must_use]
+    pub fn new(side: Side, hub: &mut Hub<Heap>) -> Self {
+        if !matches!(side, Side::Interface(_)) {
+            hub.set_state(BusState::Up, None);
+        }
+        Self { side, offer: Box::new([Frame::EMPTY; OFFER_MAX]) }
+    }
+
+    /// What to wait for before there is something to read, and whether to wait at all now.
+    pub fn readable(&self, now: Instant, hub: &Hub<Heap>) -> Option<BorrowedFd<'_>> {
+        match &self.side {
+            Side::Interface(interface) => interface.readable(now, hub),
+            _ => None,
+        }
+    }
+
+    /// When to drive it next without being woken.
+    pub fn poll_timeout(&self, now: Instant, hub: &Hub<Heap>) -> Option<Instant> {
+        match &self.side {
+            Side::Interface(interface) => interface.poll_timeout(now, hub),
+            Side::Sim(source) => source.next_due().map(Instant::from_micros),
+            Side::Print(_) | Side::Feed => None,
+        }
+    }
+
+    /// Takes what the bus shows.
+    pub fn read(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) {
+        match &mut self.side {
+            Side::Interface(interface) => interface.read(now, hub, wall),
+            Side::Sim(source) => {
+                while let Some(frame) = source.poll(now.as_micros()) {
+                    hub.set_clock(wall.offset_us(now));
+                    hub.seen(&frame, wall.stamp_us(now), false);
+                }
+                if let Some(failure) = source.take_failure() {
+                    log::error!("{}: {failure}; the bus stays silent", hub.name());
+                }
+            }
+            Side::Print(_) | Side::Feed => {}
+        }
+    }
+
+    /// Gives it what its hub offers. Returns whether anything moved.
+    pub fn write(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) -> bool {
+        let offer = &mut self.offer;
+        match &mut self.side {
+            Side::Interface(interface) => interface.write(now, hub, wall, offer),
+            Side::Sim(_) | Side::Feed => take_all(now, hub, wall, offer, |_, _, _| true),
+            Side::Print(printer) => {
+                let mut printer = printer.borrow_mut();
+                take_all(now, hub, wall, offer, |hub, index, frame| {
+                    printer.line(hub.offered_stamp(index), hub.name(), frame)
+                })
+            }
+        }
+    }
+
+    /// Something about the machine's interfaces has changed.
+    pub fn check(&mut self, now: Instant, hub: &mut Hub<Heap>) {
+        if let Side::Interface(interface) = &mut self.side {
+            interface.check(now, hub);
+        }
+    }
+
+    /// The process ends.
+    pub fn close(&mut self) {
+        if let Side::Interface(interface) = &mut self.side {
+            interface.close();
+        }
+    }
+}
+
+/// A bus that takes every frame at once, as long as `each` has room for it.
+fn take_all(
+    now: Instant,
+    hub: &mut Hub<Heap>,
+    wall: &mut WallClock,
+    frames: &mut Offer,
+    mut each: impl FnMut(&Hub<Heap>, usize, &Frame) -> bool,
+) -> bool {
+    let mut moved = false;
+    loop {
+        let offered = hub.offer(now, frames);
+        let offer = frames.iter().take(offered).enumerate();
+        let taken = offer.take_while(|(index, frame)| each(hub, *index, frame)).count();
+        hub.taken(now, taken);
+        let stamp_us = wall.stamp_us(now);
+        hub.set_clock(wall.offset_us(now));
+        for frame in frames.iter().take(taken) {
+            hub.seen(frame, stamp_us, true);
+        }
+        moved |= taken > 0;
+        if taken == 0 || taken < offered {
+            return moved;
+        }
+    }
+}
+
+/// When to look at an interface again though nothing was heard of it.
+pub(super) const RECHECK: Duration = Duration::from_millis(50);

@@ -1,0 +1,529 @@
+//! The loop that joins buses, histories and links.
+//!
+//! One thread waits in one place for everything, reads what is there, asks the protocol, and writes
+//! what the protocol says. It decides nothing about frames: that is the hubs' and links' part.
+//!
+//! ```text
+//! wait -> tasks, signals -> buses read -> links read -> timers -> buses write -> links write -> wait
+//! ```
+
+mod bus;
+pub mod clock;
+pub mod dialler;
+mod interface;
+mod memory;
+pub mod pace;
+mod print;
+mod report;
+pub mod runtime;
+mod session;
+mod wait;
+
+use core::cell::RefCell;
+use core::hash::BuildHasher;
+use core::time::Duration;
+use std::hash::RandomState;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+pub use bus::{Bus, Side};
+pub use interface::Interface;
+pub use memory::{Heap, HeapSlots};
+pub use print::Printer;
+pub use report::{counters, reason};
+
+use crate::bus::LinkWatch;
+use crate::cli::{Endpoint, ListenAddress};
+use crate::net;
+use crate::protocol::time::Instant;
+use crate::protocol::wire::{BusState, Refusal};
+use crate::protocol::{Ended, Event, Hub, Link, LinkOptions, Policy};
+use clock::WallClock;
+use dialler::{Dialler, Stage, Wish};
+use runtime::{Input, Runtime, Signal};
+use session::Session;
+
+/// Most links at once. Chosen: more clients than one bus has ever been seen to have, and their
+/// buffers stay below 1 MiB.
+pub const LINKS_MAX: usize = 64;
+/// Most buses of one process.
+pub const BUSES_MAX: usize = 16;
+/// How long the end may take: what was accepted is delivered first, within a second in all.
+const END_WITHIN: Duration = Duration::from_millis(800);
+/// How often buses and links are given a turn before the loop looks for input again.
+const ROUNDS_MAX: usize = 4;
+/// Bytes read from a connection at once: four of the largest records.
+const READ_SIZE: usize = 16 * 1024;
+
+/// What a command wants to know of.
+#[derive(Debug)]
+pub enum Notice<'n> {
+    /// A dialled link is up.
+    Up,
+    /// The peer's bus has this state.
+    PeerBus(BusState),
+    /// The peer has these buses.
+    Buses(Vec<String>),
+    /// A dialled link is over.
+    Ended(Ended),
+    /// An attempt to dial failed.
+    Unreachable(&'n str),
+}
+
+/// What a command does beside the loop.
+pub trait Job {
+    /// Something happened to what `dialler` dials. An error ends the gateway.
+    fn notice(
+        &mut self,
+        gateway: &mut Gateway,
+        dialler: usize,
+        notice: &Notice<'_>,
+    ) -> Result<(), String> {
+        let _ = (gateway, dialler, notice);
+        Ok(())
+    }
+
+    /// After each turn of the loop. `true`: all is done. An error ends the gateway.
+    fn turn(&mut self, gateway: &mut Gateway, now: Instant) -> Result<bool, String> {
+        let _ = (gateway, now);
+        Ok(false)
+    }
+
+    /// What the job wants to read, if anything; it is told by [`Job::read`].
+    fn input(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// There is something to read.
+    fn read(&mut self) {}
+
+    /// When the job wants a turn without anything having happened.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// A gateway: its buses with their hubs, its links, and what it dials.
+pub struct Gateway {
+    hubs: Vec<Hub<Heap>>,
+    buses: Vec<Bus>,
+    sessions: Vec<Session>,
+    diallers: Vec<Dialler>,
+    accept_options: LinkOptions,
+    runtime: Runtime,
+    watch: Option<LinkWatch>,
+    wall: WallClock,
+    printer: Option<Rc<RefCell<Printer>>>,
+    buffer: Box<[u8]>,
+    next_link: u32,
+    end_by: Option<Instant>,
+    told_full: Option<Instant>,
+}
+
+impl Gateway {
+    /// A gateway without buses. It answers signals from now on.
+    pub fn new(accept_options: LinkOptions) -> io::Result<Self> {
+        let runtime = Runtime::new()?;
+        let signals = net::signals()?;
+        drop_task(runtime.spawn(net::watch_signals(signals, runtime.inbox.clone())));
+        Ok(Self {
+            hubs: Vec::with_capacity(BUSES_MAX),
+            buses: Vec::with_capacity(BUSES_MAX),
+            sessions: Vec::with_capacity(LINKS_MAX),
+            diallers: Vec::new(),
+            accept_options,
+            runtime,
+            watch: None,
+            wall: WallClock::default(),
+            printer: None,
+            buffer: vec![0; READ_SIZE].into_boxed_slice(),
+            next_link: 1,
+            end_by: None,
+            told_full: None,
+        })
+    }
+
+    /// Adds a bus and returns the number of its hub. `queue_max`: frames toward it at most.
+    pub fn add_bus(
+        &mut self,
+        name: &str,
+        history_bytes: usize,
+        policy: Policy,
+        queue_max: usize,
+        side: Side,
+    ) -> Result<usize, String> {
+        if self.hubs.len() == BUSES_MAX {
+            return Err(format!("one process serves at most {BUSES_MAX} buses; start another"));
+        }
+        let history = vec![0; history_bytes].into_boxed_slice();
+        let id = RandomState::new().hash_one(name).max(1);
+        let mut hub = Hub::new(name, id, history, HeapSlots::with_room(queue_max))
+            .ok_or_else(|| format!("the bus name {name} is too long"))?;
+        hub.set_policy(policy);
+        hub.set_clock(self.wall.offset_us(clock::now()));
+        let mut bus = Bus::new(side, &mut hub);
+        match &mut bus.side {
+            Side::Interface(interface) => {
+                if self.watch.is_none() {
+                    let watch = LinkWatch::open();
+                    self.watch = Some(watch.map_err(|error| {
+                        format!("cannot watch the machine's interfaces (netlink): {error}")
+                    })?);
+                }
+                interface.start(clock::now(), &mut hub)?;
+            }
+            Side::Print(printer) => self.printer = Some(Rc::clone(printer)),
+            Side::Sim(_) | Side::Feed => {}
+        }
+        self.hubs.push(hub);
+        self.buses.push(bus);
+        Ok(self.hubs.len() - 1)
+    }
+
+    /// Listens at an address.
+    pub fn listen(&mut self, address: &ListenAddress) -> Result<(), String> {
+        for listener in net::listen(address)? {
+            let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
+            log::info!("listening on {bound}");
+            drop_task(self.runtime.spawn(net::accept(listener, self.runtime.inbox.clone())));
+        }
+        Ok(())
+    }
+
+    /// Dials a peer for a link of one of its buses to one of ours.
+    pub fn dial(
+        &mut self,
+        endpoint: Endpoint,
+        remote: &str,
+        hub: usize,
+        options: LinkOptions,
+    ) -> Result<usize, String> {
+        let now = clock::now();
+        let peer = self.hubs.get_mut(hub).and_then(|hub| hub.dial(now));
+        let peer = peer.ok_or("there is no room for another peer")?;
+        let place = crate::protocol::Place { hub, peer };
+        let wish = Wish::Bus { remote: remote.to_owned(), place };
+        self.diallers.push(Dialler::new(endpoint, wish, options, now));
+        Ok(self.diallers.len() - 1)
+    }
+
+    /// Dials a peer for the names of its buses.
+    pub fn ask_for_buses(&mut self, endpoint: Endpoint, options: LinkOptions) -> usize {
+        self.diallers.push(Dialler::new(endpoint, Wish::Names, options, clock::now()));
+        self.diallers.len() - 1
+    }
+
+    /// Does not dial it any more.
+    pub fn stop_dialling(&mut self, dialler: usize) {
+        if let Some(dialler) = self.diallers.get_mut(dialler) {
+            dialler.stage = Stage::Stopped;
+        }
+    }
+
+    /// The hub with this number.
+    pub fn hub(&mut self, number: usize) -> Option<&mut Hub<Heap>> {
+        self.hubs.get_mut(number)
+    }
+
+    /// What the wall clock says, in microseconds since the Unix epoch.
+    pub fn stamp_us(&mut self, now: Instant) -> u64 {
+        self.wall.stamp_us(now)
+    }
+
+    /// Whether the end has begun.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.end_by.is_some()
+    }
+
+    /// Begins the end: what was accepted is delivered, then all links are closed.
+    pub fn end(&mut self, now: Instant) {
+        if self.end_by.is_some() {
+            return;
+        }
+        self.end_by = Some(now + END_WITHIN);
+        for ((bus, hub), _) in self.buses.iter_mut().zip(&mut self.hubs).zip(0..) {
+            // What waits in the kernel was accepted, too.
+            bus.read(now, hub, &mut self.wall);
+            hub.close();
+        }
+        for dialler in &mut self.diallers {
+            dialler.stage = Stage::Stopped;
+        }
+    }
+
+    /// Runs until a signal, or until the job is done.
+    pub fn run(&mut self, job: &mut dyn Job) -> Result<(), String> {
+        let result = self.turns(job);
+        for bus in &mut self.buses {
+            bus.close();
+        }
+        self.report();
+        result
+    }
+
+    fn turns(&mut self, job: &mut dyn Job) -> Result<(), String> {
+        loop {
+            let now = clock::now();
+            if self.is_finished(now) {
+                return Ok(());
+            }
+            self.input(now, job)?;
+            self.pass_time(now);
+            for _ in 0..ROUNDS_MAX {
+                if !self.output(now) {
+                    break;
+                }
+            }
+            self.tell_news(now, job)?;
+            if job.turn(self, now)? {
+                self.end(now);
+            }
+            self.redial(now);
+            self.wait(job)?;
+        }
+    }
+
+    /// Whether everything that was accepted is where it belongs, or the time for that is over.
+    fn is_finished(&mut self, now: Instant) -> bool {
+        let Some(end_by) = self.end_by else { return false };
+        let hubs = &self.hubs;
+        let delivered = self.sessions.iter().all(|session| session.link.is_delivered(hubs))
+            && hubs.iter().all(|hub| !hub.is_busy() || !hub.status().state.takes_frames())
+            && self.printer.as_ref().is_none_or(|printer| !printer.borrow().is_waiting());
+        if !delivered && now < end_by {
+            return false;
+        }
+        for session in &mut self.sessions {
+            session.link.close(now, &mut self.hubs, Ended::Finished);
+            session.write(now, &mut self.hubs);
+        }
+        true
+    }
+
+    /// Takes what tasks bring.
+    fn input(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
+        while let Some(input) = self.runtime.next_input() {
+            match input {
+                Input::Signal(Signal::End) => self.end(now),
+                Input::Signal(Signal::Report) => self.report(),
+                Input::NotAccepted(error) => log::warn!("cannot accept a connection: {error}"),
+                Input::Accepted(stream, peer) => self.accept(now, stream, peer),
+                Input::Dialled(dialler, Ok((stream, peer))) => {
+                    self.connected(now, dialler, stream, peer);
+                }
+                Input::Dialled(number, Err(problem)) => {
+                    let Some(dialler) = self.diallers.get_mut(number) else { continue };
+                    if dialler.is_news(now, &problem) {
+                        log::warn!("{problem}; trying on");
+                    }
+                    dialler.retry(now);
+                    job.notice(self, number, &Notice::Unreachable(&problem))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, now: Instant, stream: std::net::TcpStream, peer: core::net::SocketAddr) {
+        if self.is_ending() || net::prepare(&stream, self.silence()).is_err() {
+            return;
+        }
+        let id = self.link_id();
+        let mut link = Link::accept(now, id, self.accept_options);
+        if self.sessions.len() >= LINKS_MAX {
+            link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
+            let mut session = Session::new(link, stream, peer, None);
+            session.write(now, &mut self.hubs);
+            if self.told_full.is_none_or(|told| now.since(told) > Duration::from_secs(60)) {
+                self.told_full = Some(now);
+                log::warn!("refused {peer}: there are {LINKS_MAX} links already");
+            }
+            return;
+        }
+        self.sessions.push(Session::new(link, stream, peer, None));
+    }
+
+    fn connected(
+        &mut self,
+        now: Instant,
+        number: usize,
+        stream: std::net::TcpStream,
+        peer: core::net::SocketAddr,
+    ) {
+        let (id, silence) = (self.link_id(), self.silence());
+        let Some(dialler) = self.diallers.get_mut(number) else { return };
+        if dialler.stage == Stage::Stopped {
+            return;
+        }
+        let link = dialler.link(now, id).filter(|_| net::prepare(&stream, silence).is_ok());
+        match link {
+            Some(link) if self.sessions.len() < LINKS_MAX => {
+                dialler.stage = Stage::Connected;
+                self.sessions.push(Session::new(link, stream, peer, Some(number)));
+            }
+            _ => dialler.retry(now),
+        }
+    }
+
+    fn link_id(&mut self) -> u32 {
+        let id = self.next_link;
+        self.next_link = self.next_link.wrapping_add(1).max(1);
+        id
+    }
+
+    fn silence(&self) -> Duration {
+        self.accept_options.heartbeat * crate::protocol::HEARTBEATS_MISSED
+    }
+
+    fn pass_time(&mut self, now: Instant) {
+        for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
+            if bus.poll_timeout(now, hub).is_some_and(|at| at <= now) {
+                bus.read(now, hub, &mut self.wall);
+            }
+            if hub.poll_timeout().is_some_and(|at| at <= now) {
+                hub.handle_timeout(now);
+            }
+        }
+        for session in &mut self.sessions {
+            session.handle_timeout(now, &mut self.hubs);
+        }
+    }
+
+    /// Gives buses and links what is for them. Returns whether there may be more.
+    fn output(&mut self, now: Instant) -> bool {
+        let mut more = false;
+        for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
+            more |= bus.write(now, hub, &mut self.wall);
+        }
+        for session in &mut self.sessions {
+            more |= session.write(now, &mut self.hubs);
+        }
+        more
+    }
+
+    /// Tells the news of links.
+    fn tell_news(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
+        let mut number = 0;
+        while let Some(session) = self.sessions.get_mut(number) {
+            let Some(event) = session.link.poll_event() else {
+                number += 1;
+                continue;
+            };
+            let dialler = session.dialler;
+            let notice = tell(&mut self.diallers, &self.hubs, session, event);
+            if let (Some(dialler), Some(notice)) = (dialler, notice) {
+                job.notice(self, dialler, &notice)?;
+            }
+        }
+        self.bury(now, job)
+    }
+
+    /// Lets go of links that are over.
+    fn bury(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
+        while let Some(number) = self.sessions.iter().position(|session| session.is_over(now)) {
+            let session = self.sessions.swap_remove(number);
+            self.ended(now, &session);
+            if let (Some(dialler), Some(ended)) = (session.dialler, session.link.ended()) {
+                job.notice(self, dialler, &Notice::Ended(ended))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, now: Instant, session: &Session) {
+        let (peer, ended) = (session.peer, session.link.ended().unwrap_or(Ended::Closed));
+        let why = reason(ended);
+        let dialler = session.dialler.and_then(|number| self.diallers.get_mut(number));
+        let name = dialler.as_ref().map_or_else(|| peer.to_string(), |d| d.endpoint.to_string());
+        let is_news = match dialler {
+            Some(dialler) => {
+                let is_news = dialler.is_news(now, &why);
+                dialler.retry(now);
+                is_news
+            }
+            None => true,
+        };
+        let place = session.link.place().filter(|_| session.link.was_live());
+        let hub = place.and_then(|place| self.hubs.get(place.hub));
+        match (hub, place) {
+            (Some(hub), Some(place)) => {
+                log::info!("{}: link down: {name}: {why}", hub.name());
+                if let Some(status) = hub.peer_status(place.peer) {
+                    log::info!("{}", counters(hub, &name, &status));
+                }
+            }
+            _ if is_news && ended != Ended::Listed => log::warn!("{name}: no link: {why}"),
+            _ => {}
+        }
+    }
+
+    fn redial(&mut self, now: Instant) {
+        for (number, dialler) in self.diallers.iter_mut().enumerate() {
+            if dialler.poll_timeout().is_some_and(|at| at <= now) {
+                dialler.stage = Stage::Dialling;
+                let inbox = self.runtime.inbox.clone();
+                let task = net::dial(number, dialler.endpoint.clone(), inbox);
+                drop_task(self.runtime.spawn(task));
+            }
+        }
+    }
+
+    /// Prints the counters of every peer.
+    pub fn report(&self) {
+        for hub in &self.hubs {
+            log::info!(
+                "bus {} state={} frames={} overflow={}",
+                hub.name(),
+                hub.status().state.name(),
+                hub.frames_seen(),
+                hub.status().overflow
+            );
+            for (number, status) in hub.peers() {
+                let session = self.sessions.iter().find(|session| {
+                    Some(session.link.id()) == status.link
+                        && session.link.place().is_some_and(|place| place.peer == number)
+                });
+                let name = session.map_or_else(|| "gone".to_owned(), |s| s.peer.to_string());
+                log::info!("{}", counters(hub, &name, &status));
+            }
+        }
+    }
+}
+
+/// Logs an event of a link, and makes a notice of it.
+fn tell(
+    diallers: &mut [Dialler],
+    hubs: &[Hub<Heap>],
+    session: &Session,
+    event: Event,
+) -> Option<Notice<'static>> {
+    let hub = session.link.place().and_then(|place| hubs.get(place.hub));
+    let (name, peer) = (hub.map_or("", Hub::name), session.peer);
+    let dialler = session.dialler.and_then(|number| diallers.get_mut(number));
+    match event {
+        Event::Up { restarted } => {
+            if let Some(dialler) = dialler {
+                dialler.reached();
+            }
+            let note = if restarted { "; the peer was restarted meanwhile" } else { "" };
+            log::info!("{name}: link up: {peer}{note}");
+            Some(Notice::Up)
+        }
+        Event::Missing(frames) => {
+            log::warn!("{name}: {peer}: {frames} frames of its bus are missing, lost or too old");
+            None
+        }
+        Event::Bus(state) => {
+            log::info!("{name}: {peer}: its bus is {}", state.name());
+            Some(Notice::PeerBus(state))
+        }
+        Event::Buses => Some(Notice::Buses(session.link.buses().map(str::to_owned).collect())),
+    }
+}
+
+/// Lets a task run on its own.
+fn drop_task(task: smol::Task<()>) {
+    task.detach();
+}

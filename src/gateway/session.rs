@@ -1,0 +1,151 @@
+//! A link on its TCP connection: bytes in, bytes out.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::memory::Heap;
+use crate::protocol::time::Instant;
+use crate::protocol::{Ended, Hub, Link, RECORD_MAX};
+
+/// Bytes of output gathered for one write: two records of the longest kind.
+const OUT_SIZE: usize = 2 * RECORD_MAX;
+/// Reads and writes in one turn of the loop, so that one link does not hold up the others.
+const TURNS_MAX: usize = 8;
+/// How long a last word may take to be sent.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// A link and its connection.
+pub(super) struct Session {
+    /// The protocol's side of it.
+    pub(super) link: Box<Link>,
+    /// Who is at the other end.
+    pub(super) peer: SocketAddr,
+    /// Which of our diallers made it; `None`: it was accepted.
+    pub(super) dialler: Option<usize>,
+    stream: TcpStream,
+    out: Box<[u8; OUT_SIZE]>,
+    from: usize,
+    to: usize,
+    /// Until when the last word may take, once the link has ended.
+    close_by: Option<Instant>,
+    is_broken: bool,
+    /// Whether the kernel took no more at the last write.
+    is_blocked: bool,
+}
+
+impl Session {
+    /// A link over a connection that was made [fit for it](crate::net::prepare).
+    #[must_use]
+    pub(super) fn new(
+        link: Link,
+        stream: TcpStream,
+        peer: SocketAddr,
+        dialler: Option<usize>,
+    ) -> Self {
+        Self {
+            link: Box::new(link),
+            peer,
+            dialler,
+            stream,
+            out: Box::new([0; OUT_SIZE]),
+            from: 0,
+            to: 0,
+            close_by: None,
+            is_broken: false,
+            is_blocked: false,
+        }
+    }
+
+    /// What to wait for, and whether for room to write as well as for bytes to read.
+    #[must_use]
+    pub(super) fn waits_for(&self) -> (BorrowedFd<'_>, bool) {
+        (self.stream.as_fd(), self.is_blocked)
+    }
+
+    /// The connection has room again.
+    pub(super) fn unblock(&mut self) {
+        self.is_blocked = false;
+    }
+
+    /// Whether nothing more is to come or go.
+    #[must_use]
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.is_broken
+            || (self.link.ended().is_some() && self.from == self.to)
+            || self.close_by.is_some_and(|by| by <= now)
+    }
+
+    /// When to drive it next without being woken.
+    #[must_use]
+    pub(super) fn poll_timeout(&self, hubs: &[Hub<Heap>]) -> Option<Instant> {
+        self.close_by.or_else(|| self.link.poll_timeout(hubs))
+    }
+
+    /// Lets time pass.
+    pub(super) fn handle_timeout(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) {
+        if self.link.poll_timeout(hubs).is_some_and(|at| at <= now) {
+            self.link.handle_timeout(now, hubs);
+        }
+    }
+
+    /// Reads what has arrived. Returns whether anything had.
+    pub(super) fn read(&mut self, now: Instant, hubs: &mut [Hub<Heap>], buffer: &mut [u8]) -> bool {
+        let mut moved = false;
+        for _ in 0..TURNS_MAX {
+            if self.link.ended().is_some() {
+                break;
+            }
+            match self.stream.read(buffer) {
+                Ok(0) => self.fail(now, hubs),
+                Ok(count) => {
+                    moved = true;
+                    self.link.handle_input(now, buffer.get(..count).unwrap_or(&[]), hubs);
+                    if count < buffer.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.fail(now, hubs),
+            }
+        }
+        moved
+    }
+
+    /// Sends what there is to be sent. Returns whether there may be more.
+    pub(super) fn write(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) -> bool {
+        for _ in 0..TURNS_MAX {
+            if self.is_broken || self.is_blocked {
+                return false;
+            }
+            if self.from == self.to {
+                self.from = 0;
+                self.to = self.link.poll_transmit(now, hubs, self.out.as_mut_slice());
+            }
+            if self.link.ended().is_some() && self.close_by.is_none() {
+                self.close_by = Some(now + FAREWELL);
+            }
+            if self.from == self.to {
+                return false;
+            }
+            match self.stream.write(self.out.get(self.from..self.to).unwrap_or(&[])) {
+                Ok(count) => self.from += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.is_blocked = true;
+                    return false;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.fail(now, hubs),
+            }
+        }
+        true
+    }
+
+    fn fail(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) {
+        self.is_broken = true;
+        self.link.close(now, hubs, Ended::Closed);
+    }
+}
