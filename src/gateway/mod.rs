@@ -470,6 +470,23 @@ impl Gateway {
         }
     }
 
+    /// What the operator calls a peer: as it was typed, or its address, or that it is gone.
+    fn name_of(&self, bus: &str, peer: usize, link: Option<u32>) -> String {
+        let is_it = |place: &crate::protocol::Place| {
+            place.peer == peer && self.hubs.get(place.hub).is_some_and(|hub| hub.name() == bus)
+        };
+        let dialled = self.diallers.iter().find(|dialler| match &dialler.wish {
+            Wish::Bus { place, .. } => is_it(place),
+            Wish::Names => false,
+        });
+        let session = self.sessions.iter().find(|session| Some(session.link.id()) == link);
+        match (dialled, session) {
+            (Some(dialler), _) => dialler.endpoint.to_string(),
+            (None, Some(session)) => session.peer.to_string(),
+            (None, None) => "gone".to_owned(),
+        }
+    }
+
     /// Prints the counters of every peer.
     pub fn report(&self) {
         for hub in &self.hubs {
@@ -481,11 +498,7 @@ impl Gateway {
                 hub.status().overflow
             );
             for (number, status) in hub.peers() {
-                let session = self.sessions.iter().find(|session| {
-                    Some(session.link.id()) == status.link
-                        && session.link.place().is_some_and(|place| place.peer == number)
-                });
-                let name = session.map_or_else(|| "gone".to_owned(), |s| s.peer.to_string());
+                let name = self.name_of(hub.name(), number, status.link);
                 log::info!("{}", counters(hub, &name, &status));
             }
         }
