@@ -271,15 +271,16 @@ impl Gateway {
             }
             self.input(now, job)?;
             self.pass_time(now);
+            self.tell_news(now, job)?;
+            if job.turn(self, now)? {
+                self.end(now);
+            }
             for _ in 0..ROUNDS_MAX {
                 if !self.output(now) {
                     break;
                 }
             }
-            self.tell_news(now, job)?;
-            if job.turn(self, now)? {
-                self.end(now);
-            }
+            self.bury(now, job)?;
             self.redial(now);
             self.wait(job)?;
         }
@@ -417,7 +418,7 @@ impl Gateway {
                 job.notice(self, dialler, &notice)?;
             }
         }
-        self.bury(now, job)
+        Ok(())
     }
 
     /// Lets go of links that are over.

@@ -6,7 +6,7 @@ use std::fs;
 use crate::{
     lab::{BOARD, Pair},
     numbered::{Checker, Generator},
-    process::{Process, SOON},
+    process::{Process, SOON, StaticBinary},
 };
 
 /// The default of `--history`.
@@ -14,7 +14,7 @@ const HISTORY: u64 = 4 << 20;
 /// What the process may have beside it.
 const BESIDE: u64 = 2 << 20;
 
-/// A process's resident memory in bytes, without pages of files that any process shares.
+/// A process's resident memory in bytes: all of it, and without pages of files.
 fn resident(process: &Process) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let field = |name: &str| {
@@ -30,6 +30,7 @@ fn resident(process: &Process) -> (u64, u64) {
 #[test]
 fn resident_memory_is_the_history_and_at_most_2_mb_under_any_load() {
     const COUNT: u64 = 150_000;
+    let _binary = StaticBinary::chosen();
     let pair = Pair::new();
     let (server, client) = pair.joined();
     // A stalled reader beside the working one, and more frames than the history holds.

@@ -234,7 +234,32 @@ impl Drop for Process {
     }
 }
 
+thread_local! {
+    static STATIC: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+}
+
+/// While it lives, the static binary is under test: the form that boards get, in which the C
+/// library is not counted for every process anew.
+pub(crate) struct StaticBinary(());
+
+impl StaticBinary {
+    pub(crate) fn chosen() -> Self {
+        STATIC.set(true);
+        Self(())
+    }
+}
+
+impl Drop for StaticBinary {
+    fn drop(&mut self) {
+        STATIC.set(false);
+    }
+}
+
 /// The binary under test.
 pub(crate) fn canspan() -> String {
+    if STATIC.get() {
+        return std::env::var("CANSPAN_STATIC")
+            .expect("CANSPAN_STATIC names no static binary; tests/run builds one");
+    }
     std::env::var("CANSPAN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_canspan").to_owned())
 }

@@ -38,7 +38,7 @@ fn send_takes_every_form_that_cansend_takes() {
         ("00000123#R3", "00000123#R3"),
         ("123##0", "123##0"),
         ("213##311223344", "213##311223344"),
-        ("7ff##1aabbccddeeff00112233", "7FF##1AABBCCDDEEFF00112233"),
+        ("7ff##1aabbccddeeff00112233", "7FF##1AABBCCDDEEFF001122330000"),
     ];
     let given: Vec<&str> = forms.iter().map(|(given, _)| *given).collect();
     send(&pair, &given).succeeded();
