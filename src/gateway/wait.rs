@@ -24,9 +24,8 @@ enum Owner {
 }
 
 impl Gateway {
-    /// Waits until something can be done, and takes in what has arrived.
-    pub(super) fn wait(&mut self, job: &mut dyn Job) -> Result<(), String> {
-        let now = clock::now();
+    /// Waits until something can be done, and takes in what has arrived. Returns the time.
+    pub(super) fn wait(&mut self, now: Instant, job: &mut dyn Job) -> Result<Instant, String> {
         let timeout =
             Instant::earliest(job.poll_timeout(), self.next_timeout(now)).map(|at| at.since(now));
         let timeout = timeout.map(|timeout| Timespec {
@@ -37,7 +36,7 @@ impl Gateway {
         {
             let (mut fds, owners) = self.descriptors(now, job);
             match poll(&mut fds, timeout.as_ref()) {
-                Ok(0) | Err(Errno::INTR) => return Ok(()),
+                Ok(0) | Err(Errno::INTR) => return Ok(clock::now()),
                 Ok(_) => {}
                 Err(error) => return Err(format!("the kernel cannot wait: {error}")),
             }
@@ -51,7 +50,7 @@ impl Gateway {
         for (owner, flags) in ready {
             self.ready(now, owner, flags, job)?;
         }
-        Ok(())
+        Ok(now)
     }
 
     fn next_timeout(&self, now: Instant) -> Option<Instant> {
