@@ -6,6 +6,8 @@
 #[path = "field/bytes.rs"]
 mod bytes;
 mod field;
+#[path = "field/talk.rs"]
+mod talk;
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -485,8 +485,10 @@ impl Link {
             }
             Message::Skip(skip) => {
                 hub.skipped(peer, &skip)?;
-                if skip.lost + skip.stale > 0 {
-                    self.event(Event::Missing(skip.lost.saturating_add(skip.stale)));
+                // Cannot overflow: both are part of a possible progress.
+                let missing = skip.lost + skip.stale;
+                if missing > 0 {
+                    self.event(Event::Missing(missing));
                 }
             }
             Message::Receipt(runs) => hub.receipt_of(peer, runs)?,

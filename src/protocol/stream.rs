@@ -11,7 +11,7 @@ use super::entry::{self, ENTRY_MAX};
 use super::frame::Frame;
 use super::history::{Cursor, Entry, Origin};
 use super::hub::{Hub, Memory};
-use super::peer::{Counters, Inbound, Outbound, Outcome, Progress, count};
+use super::peer::{Counters, Inbound, Outbound, Outcome, Progress, count, total};
 use super::queue::Done;
 use super::time::Instant;
 use super::wire::{FRAMES_MAX, From, Hello, Message, Refusal, Seen, Skip};
@@ -111,14 +111,14 @@ impl<M: Memory> Hub<M> {
             // Its record was given away: which frames are its own is not known any more.
             (Some(seen), _) if seen.history == self.id() => {
                 let head = self.history.head();
-                let missed = head.position.saturating_sub(seen.progress.position);
+                let missed = head.position.checked_sub(seen.progress.position);
+                let missed = missed.filter(|_| seen.is_possible());
                 let outbound = self.peers.get_mut(number).map(|peer| &mut peer.outbound);
-                if let Some(outbound) = outbound.filter(|_| seen.progress.position <= head.position)
-                {
+                if let (Some(outbound), Some(missed)) = (outbound, missed) {
                     outbound.done = seen.done;
                     outbound.begin(head, 0);
                     outbound.progress = Progress { position: head.position, ..seen.progress };
-                    outbound.progress.lost = seen.progress.lost.saturating_add(missed);
+                    outbound.progress.lost += missed;
                     return;
                 }
                 (head, 0)
@@ -144,7 +144,7 @@ impl<M: Memory> Hub<M> {
         let seen = match hello.seen {
             Some(seen) if seen.history == self.id() => Some(seen),
             // Nothing of it ever arrived.
-            None if outbound.done.iter().sum::<u64>() == 0 => Some(Seen {
+            None if total(&outbound.done) == 0 => Some(Seen {
                 history: self.id(),
                 progress: outbound.begun,
                 done: [0; Outcome::COUNT],
@@ -164,6 +164,9 @@ impl<M: Memory> Hub<M> {
     /// `None` if its account does not fit what was sent.
     fn rewound(&self, number: usize, seen: &Seen) -> Option<Outbound> {
         let mut outbound = self.peers.get(number)?.outbound;
+        if !seen.is_possible() {
+            return None;
+        }
         let cursor = self.history.seek(seen.progress.position);
         if cursor.position > outbound.progress.position {
             return None;
@@ -171,7 +174,6 @@ impl<M: Memory> Hub<M> {
         let unsent = self.wanted_between(number, cursor, outbound.progress.position);
         let before = outbound.progress.wanted().checked_sub(unsent)?;
         let lost = before.checked_sub(seen.progress.wanted())?;
-        seen.progress.frames.checked_sub(seen.done.iter().sum())?;
         outbound.cursor = cursor;
         outbound.progress = Progress { position: cursor.position, ..seen.progress };
         outbound.progress.lost += lost;
@@ -211,6 +213,9 @@ impl<M: Memory> Hub<M> {
     /// The peer says where its stream stands. Returns how many frames were lost or stale since
     /// we last heard.
     pub(super) fn started(&mut self, number: usize, start: Progress) -> Result<u64, Refusal> {
+        if !start.is_possible() {
+            return Err(Refusal::PROTOCOL);
+        }
         let inbound = self.peers.get(number).ok_or(Refusal::FULL)?.inbound;
         if inbound.started && !start.follows(&inbound.progress) {
             self.restart_inbound(number);
@@ -228,11 +233,18 @@ impl<M: Memory> Hub<M> {
     /// The peer's position moves without frames.
     pub(super) fn skipped(&mut self, number: usize, skip: &Skip) -> Result<(), Refusal> {
         let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
-        let progress = &mut peer.inbound.progress;
         let add = |a: u64, b: u64| a.checked_add(b).ok_or(Refusal::PROTOCOL);
-        progress.position = add(progress.position, skip.positions)?;
-        progress.lost = add(progress.lost, skip.lost)?;
-        progress.stale = add(progress.stale, skip.stale)?;
+        let progress = peer.inbound.progress;
+        let progress = Progress {
+            position: add(progress.position, skip.positions)?,
+            frames: progress.frames,
+            lost: add(progress.lost, skip.lost)?,
+            stale: add(progress.stale, skip.stale)?,
+        };
+        if !progress.is_possible() {
+            return Err(Refusal::PROTOCOL);
+        }
+        peer.inbound.progress = progress;
         Ok(())
     }
 
@@ -257,6 +269,10 @@ impl<M: Memory> Hub<M> {
         if !self.queue.has_room(amount) {
             return Err(Refusal::FULL);
         }
+        let progress = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.inbound.progress;
+        let position = progress.position.checked_add(amount as u64).ok_or(Refusal::PROTOCOL)?;
+        progress.position = position;
+        progress.frames += amount as u64;
         let mut rest = frames;
         while let Some((frame, delta_us, after)) = entry::decode(rest) {
             *last_us = last_us.wrapping_add(delta_us);
@@ -264,9 +280,6 @@ impl<M: Memory> Hub<M> {
             self.queue.push(number, frame, *last_us, born(*last_us), outcome);
             rest = after;
         }
-        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
-        peer.inbound.progress.position += amount as u64;
-        peer.inbound.progress.frames += amount as u64;
         Ok(())
     }
 

@@ -43,11 +43,7 @@ impl Field {
                     continue;
                 }
                 let before = last.insert(frame.id(), sequence(frame)).unwrap_or(0);
-                assert!(
-                    sequence(frame) > before,
-                    "node {}: {frame:?} after {before}",
-                    node.number
-                );
+                assert!(sequence(frame) > before, "node {}: {frame:?} after {before}", node.number);
             }
         }
     }

@@ -2,8 +2,10 @@
 
 use canspan::protocol::entry::{self, ENTRY_MAX};
 use canspan::protocol::time::Instant;
-use canspan::protocol::wire::{BusState, From, Hello, LENGTH_MAX, MESSAGE_MAX, Message, preamble};
+use canspan::protocol::wire::{BusState, Message, preamble};
 use canspan::protocol::{Hub, Link, LinkOptions, Memory, Place, Policy, RECORD_MAX, Slot};
+
+use crate::talk::{hello, record};
 
 struct Heap;
 impl Memory for Heap {
@@ -53,31 +55,6 @@ impl Lead {
     }
 }
 
-/// A greeting anybody accepts.
-pub(crate) fn hello() -> Hello<'static> {
-    Hello {
-        features: 0,
-        bus: "can0",
-        history: 77,
-        window: 100,
-        max_age_us: 0,
-        heartbeat_ms: 1_000,
-        receipts_us: 25_000,
-        clock_us: 5_000_000,
-        seen: None,
-        from: From::Oldest,
-    }
-}
-
-/// A message as a record.
-pub(crate) fn record(message: &Message<'_>) -> Vec<u8> {
-    let mut content = [0; MESSAGE_MAX];
-    let content = postcard::to_slice(message, &mut content).unwrap();
-    let mut length = [0; LENGTH_MAX];
-    let length = postcard::to_slice(&(content.len() as u16), &mut length).unwrap();
-    [length, content].concat()
-}
-
 /// Bytes as an entry: refused, or a frame that is the same after another turn.
 pub(crate) fn check_entry(bytes: &[u8]) {
     let Some((frame, delta_us, rest)) = entry::decode(bytes) else { return };
@@ -102,7 +79,11 @@ pub(crate) fn check_link(lead: Lead, bytes: &[u8], pieces: &[u8]) {
 }
 
 /// What a link says, and how it stands, after an input in pieces.
-fn talk(is_dialling: bool, input: &[u8], sizes: &mut dyn Iterator<Item = usize>) -> (String, Vec<u8>) {
+fn talk(
+    is_dialling: bool,
+    input: &[u8],
+    sizes: &mut dyn Iterator<Item = usize>,
+) -> (String, Vec<u8>) {
     let now = Instant::from_micros(9_000_000);
     let mut hub: Hub<Heap> =
         Hub::new("can0", 5, vec![0; 2 * 4096], vec![Slot::EMPTY; 128]).unwrap();

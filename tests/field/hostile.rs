@@ -2,12 +2,13 @@
 
 use canspan::protocol::entry::{self, ENTRY_MAX};
 use canspan::protocol::wire::{
-    BusState, BusStatus, From, Hello, MESSAGE_MAX, Message, Ping, Refusal, Seen, Skip, preamble,
+    BusState, BusStatus, From, Hello, Message, Ping, Refusal, Seen, Skip, preamble,
 };
 use canspan::protocol::{Ended, Frame, Id, Link, LinkOptions, Place, Progress, RECORD_MAX};
 
 use super::Field;
 use super::node::WINDOW;
+use crate::talk::record;
 
 /// Peers that are hostile: two dial the board, the board dials the third.
 const HOSTILES: usize = 3;
@@ -90,12 +91,7 @@ impl Field {
     }
 
     fn tell(&mut self, number: usize, message: &Message<'_>) {
-        let mut content = [0; MESSAGE_MAX];
-        let content = postcard::to_slice(message, &mut content).unwrap();
-        let mut length = [0; 2];
-        let length = postcard::to_slice(&(content.len() as u16), &mut length).unwrap();
-        let bytes = [length, content].concat();
-        self.tell_bytes(number, &bytes);
+        self.tell_bytes(number, &record(message));
     }
 
     /// One hostile deed. Any six bytes are one.
@@ -142,7 +138,7 @@ impl Field {
                 2 => self.tell(number, &Message::Buses("can0\ncan1")),
                 _ => self.tell_bytes(number, &[a, b, c, d]),
             },
-            18 => self.now_us += absurd(a).min(2_000_000),
+            18 => self.now_us += absurd(a).min(500_000),
             _ => self.nodes[0].is_stalled ^= true,
         }
     }
