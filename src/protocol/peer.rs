@@ -193,6 +193,8 @@ pub(super) struct Outbound {
     pub(super) told: Progress,
     pub(super) done: [u64; Outcome::COUNT],
     pub(super) window: u32,
+    /// Whether frames were passed over and there may be more to pass over.
+    pub(super) looks_on: bool,
     /// 0: no limit.
     pub(super) max_age_us: u64,
     /// Of streams to the peer's earlier histories.

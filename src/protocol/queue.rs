@@ -12,7 +12,7 @@ use core::time::Duration;
 use heapless::{Deque, Vec};
 
 use super::frame::Frame;
-use super::peer::Outcome;
+use super::peer::{Outcome, count};
 use super::time::{Instant, micros};
 
 /// Most peers a bus remembers. Chosen: 64 links, and half as many again that may come back.
@@ -229,6 +229,59 @@ impl<S: Slots> Queue<S> {
         }
     }
 
+    /// Frames in a lane, whatever stream they belong to.
+    pub(super) fn held(&self, lane: usize) -> usize {
+        self.lanes.get(lane).map_or(0, |queue| usize::from(queue.len))
+    }
+
+    /// Frees what a lane holds of streams that are over, except what is in the kernel's hands: a
+    /// peer that begins again and again must not take the room of others. Returns the outcomes.
+    pub(super) fn drop_orphans(&mut self, lane: usize) -> [u64; Outcome::COUNT] {
+        let mut done = [0; Outcome::COUNT];
+        let Some(mut queue) = self.lanes.get(lane).copied() else { return done };
+        let (mut number, mut before) = (queue.head, NONE);
+        for _ in 0..queue.orphans {
+            let Some(slot) = self.slot(number).copied() else { break };
+            let outcome = match slot.state {
+                State::Done(outcome) => outcome,
+                State::Waiting => {
+                    self.waiting -= 1;
+                    Outcome::Stale
+                }
+                _ => {
+                    before = number;
+                    number = slot.next;
+                    continue;
+                }
+            };
+            count(&mut done, outcome, 1);
+            if let Some(free) = self.slots.as_mut().get_mut(usize::from(number)) {
+                *free = Slot { next: self.free, ..Slot::EMPTY };
+            }
+            self.free = number;
+            match self.slots.as_mut().get_mut(usize::from(before)) {
+                Some(previous) => previous.next = slot.next,
+                None => queue.head = slot.next,
+            }
+            if queue.tail == number {
+                queue.tail = before;
+            }
+            queue.len -= 1;
+            queue.orphans -= 1;
+            number = slot.next;
+        }
+        // All orphans that waited are gone: what waits now came after them.
+        let mut first = queue.head;
+        while let Some(slot) = self.slot(first).filter(|slot| slot.state != State::Waiting) {
+            first = slot.next;
+        }
+        queue.waiting = first;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            *lane = queue;
+        }
+        done
+    }
+
     /// Outcomes in a lane that were not popped yet and belong to the current stream.
     pub(super) fn unreported(&self, lane: usize, mut each: impl FnMut(Outcome)) {
         let Some(queue) = self.lanes.get(lane) else { return };
@@ -387,9 +440,16 @@ impl<S: Slots> Queue<S> {
         }
     }
 
-    /// When the next frame grows too old, or an echo overdue.
-    pub(super) fn next_timeout(&self, max_age: Option<Duration>) -> Option<Instant> {
-        let overdue = self.handed.front().and_then(|number| match self.slot(*number)?.state {
+    /// When the next frame grows too old, or an echo overdue that is [given up] then.
+    ///
+    /// [given up]: Queue::give_up_echoes
+    pub(super) fn next_timeout(
+        &self,
+        max_age: Option<Duration>,
+        is_virtual: bool,
+    ) -> Option<Instant> {
+        let first = self.handed.front().filter(|_| self.echoes_lost || is_virtual);
+        let overdue = first.and_then(|number| match self.slot(*number)?.state {
             State::Handed { at } => Some(at + ECHO_OVERDUE),
             _ => None,
         });
@@ -530,7 +590,7 @@ mod tests {
         let age = Duration::from_millis(500);
         assert!(queue.push(0, frame(2), 0, NOW + age, None));
         let later = NOW + age + Duration::from_micros(1);
-        assert_eq!(queue.next_timeout(Some(age)), Some(later));
+        assert_eq!(queue.next_timeout(Some(age), false), Some(later));
         let mut out = [frame(0); 4];
         assert_eq!(queue.offer(later, Some(age), 16, &mut out), 1);
         assert_eq!(out[0], frame(2));
@@ -548,6 +608,41 @@ mod tests {
         let orphans: std::vec::Vec<_> =
             core::iter::from_fn(|| queue.pop_done(0)).map(|done| done.orphan).collect();
         assert_eq!(orphans, [true, false]);
+    }
+
+    #[test]
+    fn an_echo_is_overdue_only_where_something_is_done_about_it() {
+        let mut queue = queue(&[(0, &[1])]);
+        offer(&mut queue, 16);
+        queue.taken(NOW, 1);
+        assert_eq!(queue.next_timeout(None, true), Some(NOW + ECHO_OVERDUE));
+        assert_eq!(queue.next_timeout(None, false), None, "nobody acknowledges: no hurry");
+        queue.echoes_lost();
+        assert_eq!(queue.next_timeout(None, false), Some(NOW + ECHO_OVERDUE));
+    }
+
+    #[test]
+    fn old_orphans_give_way_and_the_others_keep_their_order() {
+        let mut queue = queue(&[(0, &[1, 2, 3, 4]), (1, &[11])]);
+        let mut out = [frame(0); 16];
+        assert_eq!(queue.offer(NOW, None, 3, &mut out), 3);
+        queue.taken(NOW, 3); // 1, 11, 2
+        queue.confirm(&frame(2));
+        queue.orphan(0);
+        assert!(queue.push(0, frame(5), 0, NOW, None) && queue.held(0) == 5);
+        assert_eq!(queue.drop_orphans(0), [1, 2, 0, 0, 0, 0]);
+        assert_eq!((queue.held(0), queue.len(0)), (2, 1));
+        assert!(queue.has_room(61) && !queue.has_room(62));
+        queue.confirm(&frame(1));
+        queue.confirm(&frame(11));
+        assert_eq!(offer(&mut queue, 16), [5]);
+        queue.taken(NOW, 1);
+        queue.confirm(&frame(5));
+        let orphans: std::vec::Vec<_> =
+            core::iter::from_fn(|| queue.pop_done(0)).map(|done| done.orphan).collect();
+        assert_eq!(orphans, [true, false]);
+        assert!(queue.push(0, frame(6), 0, NOW, None) && queue.drop_orphans(0) == [0; 6]);
+        assert_eq!(offer(&mut queue, 16), [6]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::entry::{self, ENTRY_MAX};
 use super::frame::Frame;
 use super::history::{Cursor, Entry, Origin};
 use super::hub::{Hub, Memory};
-use super::peer::{Counters, Inbound, Outbound, Outcome, Progress, count, total};
+use super::peer::{Counters, Inbound, Outbound, Outcome, Peer, Progress, count, total};
 use super::queue::Done;
 use super::time::Instant;
 use super::wire::{FRAMES_MAX, From, Hello, Message, Refusal, Seen, Skip};
@@ -59,6 +59,7 @@ impl<M: Memory> Hub<M> {
         } else if !is_new {
             self.resume(number, hello);
         }
+        self.end_ring(now, number);
         let head = self.history.head();
         let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
         let outbound = &mut peer.outbound;
@@ -72,6 +73,17 @@ impl<M: Memory> Hub<M> {
         peer.links += 1;
         peer.last_used = now;
         Ok(())
+    }
+
+    /// Where two processes have dialled each other, only our own link stays.
+    fn end_ring(&mut self, now: Instant, number: usize) {
+        let Some(Peer { dialled: true, history, .. }) = self.peers.get(number).copied() else {
+            return;
+        };
+        for peer in self.peers.iter_mut().filter(|peer| !peer.dialled && peer.history == history) {
+            peer.link = None;
+            peer.last_used = now;
+        }
     }
 
     /// Takes note of the peer's history; `true` if it is not the one we knew.
@@ -266,6 +278,13 @@ impl<M: Memory> Hub<M> {
         if amount == 0 || self.queue.len(number) + amount > self.policy().window as usize {
             return Err(Refusal::PROTOCOL);
         }
+        if self.queue.held(number) + amount > self.policy().window as usize {
+            let dropped = self.queue.drop_orphans(number);
+            if let Some(peer) = self.peers.get_mut(number) {
+                let before = &mut peer.inbound.before;
+                *before = before.plus(&Counters { done: dropped, ..Counters::default() });
+            }
+        }
         if !self.queue.has_room(amount) {
             return Err(Refusal::FULL);
         }
@@ -410,6 +429,7 @@ impl<M: Memory> Hub<M> {
 
     /// The frame the peer is to be sent next, with the cursor at it; counts what is passed over.
     fn next_for(&mut self, now: Instant, number: usize) -> Option<Entry> {
+        self.peers.get_mut(number)?.outbound.looks_on = false;
         for _ in 0..LOOK_MAX {
             let outbound = self.peers.get(number)?.outbound;
             if !outbound.wanted {
@@ -426,7 +446,13 @@ impl<M: Memory> Hub<M> {
             outbound.progress.position = cursor.position;
             outbound.progress.stale += u64::from(is_for);
         }
+        self.peers.get_mut(number)?.outbound.looks_on = true;
         None
+    }
+
+    /// Whether the search for the peer's next frame is to go on at once.
+    pub(super) fn looks_on(&self, number: usize) -> bool {
+        self.peers.get(number).is_some_and(|peer| peer.outbound.looks_on)
     }
 
     /// Writes what was passed over since the peer was last told; 0 if that is nothing, or only a
