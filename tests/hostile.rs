@@ -4,7 +4,7 @@
 #[path = "field/talk.rs"]
 mod talk;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use canspan::protocol::entry;
 use canspan::protocol::time::Instant;
