@@ -1,6 +1,8 @@
 //! A peer that does not keep the rules ends its own link, and disturbs nobody else's. One test for
 //! each rule, and for each fault found by the property tests.
 
+#[path = "field/memory.rs"]
+mod memory;
 #[path = "field/talk.rs"]
 mod talk;
 
@@ -10,23 +12,17 @@ use canspan::protocol::entry;
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{BusState, Hello, Message, Refusal, Seen, Skip, preamble};
 use canspan::protocol::{
-    Ended, Frame, GREETING_TIMEOUT, Hub, Id, Link, LinkOptions, Memory, Place, Policy, Progress,
-    RECORD_MAX, Slot,
+    Ended, Frame, GREETING_TIMEOUT, Hub, Id, Link, LinkOptions, Place, Policy, Progress, RECORD_MAX,
 };
+use memory::{Bounded, Heap};
 use talk::{hello, record};
 
 const NOW: Instant = Instant::from_micros(9_000_000);
 const WINDOW: u32 = 8;
 
-struct Heap;
-impl Memory for Heap {
-    type Blocks = Vec<u8>;
-    type Slots = Vec<Slot>;
-}
-
 /// A hub with room for the windows of so many peers, whose bus takes nothing.
 fn hubs(peers: usize) -> [Hub<Heap>; 1] {
-    let slots = vec![Slot::EMPTY; peers * WINDOW as usize];
+    let slots = Bounded::new(peers * WINDOW as usize);
     let mut hub: Hub<Heap> = Hub::new("can0", 5, vec![0; 64 * 4096], slots).unwrap();
     hub.set_policy(Policy { is_virtual: false, window: WINDOW, ..Policy::default() });
     hub.set_state(BusState::Up, None);

@@ -6,6 +6,8 @@
 #[path = "field/bytes.rs"]
 mod bytes;
 mod field;
+#[path = "field/memory.rs"]
+mod memory;
 #[path = "field/talk.rs"]
 mod talk;
 

@@ -4,6 +4,8 @@
 //! `CANSPAN_WRITE=1 cargo test --test vectors` writes the files anew after the protocol was changed
 //! on purpose.
 
+#[path = "field/memory.rs"]
+mod memory;
 #[path = "vectors/session.rs"]
 mod session;
 #[path = "field/talk.rs"]
@@ -18,13 +20,8 @@ use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{
     FRAMES_MAX, MESSAGE_MAX, MODE_PLAIN, Message, Refusal, VERSION, preamble,
 };
-use canspan::protocol::{Ended, Hub, Link, LinkOptions, Memory, RECORD_MAX, Slot};
-
-struct Heap;
-impl Memory for Heap {
-    type Blocks = Vec<u8>;
-    type Slots = Vec<Slot>;
-}
+use canspan::protocol::{Ended, Hub, Link, LinkOptions, RECORD_MAX};
+use memory::{Bounded, Heap};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -126,7 +123,7 @@ fn the_session_in_the_specification_is_what_is_said() {
 /// How a link that was dialled ends after an input.
 fn end_after(input: &[&[u8]]) -> Option<Ended> {
     let now = Instant::from_micros(5_000_000);
-    let hub: Hub<Heap> = Hub::new("can0", 5, vec![0; 2 * 4096], vec![Slot::EMPTY; 400]).unwrap();
+    let hub: Hub<Heap> = Hub::new("can0", 5, vec![0; 2 * 4096], Bounded::new(400)).unwrap();
     let mut hubs = [hub];
     let mut link = Link::accept(now, 1, LinkOptions::default());
     let mut out = [0; RECORD_MAX];

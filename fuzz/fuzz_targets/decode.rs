@@ -3,6 +3,8 @@
 
 #[path = "../../tests/field/bytes.rs"]
 mod bytes;
+#[path = "../../tests/field/memory.rs"]
+mod memory;
 #[path = "../../tests/field/talk.rs"]
 mod talk;
 

@@ -3,6 +3,8 @@
 
 #[path = "../../tests/field/mod.rs"]
 mod field;
+#[path = "../../tests/field/memory.rs"]
+mod memory;
 #[path = "../../tests/field/talk.rs"]
 mod talk;
 

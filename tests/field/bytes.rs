@@ -3,15 +3,10 @@
 use canspan::protocol::entry::{self, ENTRY_MAX};
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{BusState, Message, preamble};
-use canspan::protocol::{Hub, Link, LinkOptions, Memory, Place, Policy, RECORD_MAX, Slot};
+use canspan::protocol::{Hub, Link, LinkOptions, Place, Policy, RECORD_MAX};
 
+use crate::memory::{Bounded, Heap};
 use crate::talk::{hello, record};
-
-struct Heap;
-impl Memory for Heap {
-    type Blocks = Vec<u8>;
-    type Slots = Vec<Slot>;
-}
 
 /// What stands before the bytes, so that they reach every state of a link.
 #[derive(Clone, Copy, Debug)]
@@ -85,8 +80,7 @@ fn talk(
     sizes: &mut dyn Iterator<Item = usize>,
 ) -> (String, Vec<u8>) {
     let now = Instant::from_micros(9_000_000);
-    let mut hub: Hub<Heap> =
-        Hub::new("can0", 5, vec![0; 2 * 4096], vec![Slot::EMPTY; 128]).unwrap();
+    let mut hub: Hub<Heap> = Hub::new("can0", 5, vec![0; 2 * 4096], Bounded::new(128)).unwrap();
     hub.set_policy(Policy { is_virtual: false, window: 40, ..Policy::default() });
     hub.set_state(BusState::Up, None);
     let options = LinkOptions::default();

@@ -14,8 +14,9 @@ use std::collections::VecDeque;
 use canspan::protocol::time::Instant;
 use canspan::protocol::{Ended, Hub, Link, LinkOptions, RECORD_MAX};
 
+use crate::memory::Heap;
 use hostile::Hostile;
-use node::{Heap, Node};
+use node::Node;
 
 /// Bytes under way in one direction at most.
 const PIPE_MAX: usize = 8 * 1024;

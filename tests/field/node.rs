@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
-use canspan::protocol::{Frame, Hub, Id, Memory, Place, Policy, Slot};
+use canspan::protocol::{Frame, Hub, Id, Place, Policy};
+
+use crate::memory::{Bounded, Heap};
 
 /// Frames of one peer under way at once.
 pub(crate) const WINDOW: u32 = 16;
@@ -13,12 +15,6 @@ pub(crate) const SLOTS: usize = 8 * WINDOW as usize + HANDED;
 const HANDED: usize = 4;
 /// Wall clock minus monotonic clock, in microseconds.
 const OFFSET_US: i64 = 1_700_000_000_000_000;
-
-pub(crate) struct Heap;
-impl Memory for Heap {
-    type Blocks = Vec<u8>;
-    type Slots = Vec<Slot>;
-}
 
 /// A frame on a node's bus.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +62,7 @@ impl Node {
     pub(crate) fn start(&mut self, now: Instant) {
         self.life += 1;
         let id = self.number as u64 + 1 + (u64::from(self.life) << 8);
-        let (blocks, slots) = (vec![0; self.blocks * 4096], vec![Slot::EMPTY; SLOTS]);
+        let (blocks, slots) = (vec![0; self.blocks * 4096], Bounded::new(SLOTS));
         let mut hub = Hub::new("can0", id, blocks, slots).unwrap();
         let is_board = self.number == 0;
         hub.set_policy(Policy {

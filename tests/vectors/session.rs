@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{BusState, Message, PREAMBLE_SIZE};
 use canspan::protocol::{
-    Ended, Frame, Hub, Id, Link, LinkOptions, Outcome, Place, Policy, Progress, RECORD_MAX, Slot,
-    entry,
+    Ended, Frame, Hub, Id, Link, LinkOptions, Outcome, Place, Policy, Progress, RECORD_MAX, entry,
 };
 
-use crate::{Heap, hex};
+use crate::hex;
+use crate::memory::{Bounded, Heap};
 
 /// The board's wall clock minus its monotonic one: 2023-11-14, 22:13:20 at the start.
 const OFFSET_US: i64 = 1_700_000_000_000_000;
@@ -57,7 +57,7 @@ fn frame(id: u16, data: &[u8]) -> Frame {
 }
 
 fn hub(id: u64, is_board: bool) -> Hub<Heap> {
-    let mut hub = Hub::new("can0", id, vec![0; 2 * 4096], vec![Slot::EMPTY; 300]).unwrap();
+    let mut hub = Hub::new("can0", id, vec![0; 2 * 4096], Bounded::new(300)).unwrap();
     let max_age = is_board.then(|| core::time::Duration::from_millis(500));
     hub.set_policy(Policy { is_virtual: !is_board, max_age, ..Policy::default() });
     hub.set_state(BusState::Up, None);
