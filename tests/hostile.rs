@@ -190,6 +190,24 @@ fn two_processes_that_dial_each_other_are_no_ring() {
 }
 
 #[test]
+fn a_connection_that_takes_nothing_more_wakes_nobody_for_what_cannot_be_said() {
+    let mut hubs = hubs(1);
+    let mut link = greeted(1, &mut hubs, Hello { history: 66, ..hello() });
+    tell(&mut link, &mut hubs, &[START, Message::Clock(0), Message::Frames(&frames(1))]);
+    let frame = Frame::data_frame(Id::Standard(1), &[0]).unwrap();
+    hubs[0].seen(&frame, 1, false);
+    // What this returns is all the connection takes: it is not asked again.
+    assert!(link.poll_transmit(NOW, &mut hubs, &mut [0; RECORD_MAX]) > 0);
+    assert_eq!(hubs[0].offer(NOW, &mut [frame; 1]), 1);
+    hubs[0].taken(NOW, 1);
+    hubs[0].seen(&frame, 1, true);
+    let later = NOW + Duration::from_millis(100);
+    link.handle_timeout(later, &mut hubs);
+    assert!(link.poll_timeout(&hubs).unwrap() > later);
+    drain(&mut link, &mut hubs);
+}
+
+#[test]
 fn whoever_sent_much_and_read_nothing_need_not_wait_for_news_to_get_the_rest() {
     let mut hubs = hubs(1_000);
     hubs[0].set_policy(Policy { window: 8_000, ..*hubs[0].policy() });

@@ -13,7 +13,7 @@ mod talk;
 #[path = "vectors/values.rs"]
 mod values;
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 
 use canspan::protocol::entry::{self, ENTRY_MAX};
 use canspan::protocol::time::Instant;
@@ -31,7 +31,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    assert!(hex.len() % 2 == 0, "{hex}: half a byte");
+    assert!(hex.len().is_multiple_of(2), "{hex}: half a byte");
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 

@@ -163,6 +163,9 @@ pub struct Link {
     stamps_in: Stamps,
     /// Whether the peer has said where its stream stands.
     has_start: bool,
+    /// Whether it was asked for more to send until there was nothing. If not, the connection takes
+    /// no more, and nothing is gained by waking up to say more.
+    pub(super) is_drained: bool,
     buses: String<BUS_LIST_MAX>,
     events: Deque<Event, 8>,
     ended: Option<Ended>,
@@ -219,6 +222,7 @@ impl Link {
             stamps_out: Stamps::default(),
             stamps_in: Stamps::default(),
             has_start: false,
+            is_drained: true,
             buses: String::new(),
             events: Deque::new(),
             ended: None,
@@ -544,11 +548,11 @@ impl Link {
         if self.phase == Phase::Live {
             next = next.min(self.next_ping);
             let waits = |place: Place| hubs.get(place.hub).map(|hub| hub.has_receipt(place.peer));
-            if self.place.and_then(waits) == Some(true) {
+            if self.is_drained && self.place.and_then(waits) == Some(true) {
                 next = next.min(self.next_receipt);
             }
             let looks_on = |place: Place| hubs.get(place.hub).map(|hub| hub.looks_on(place.peer));
-            if self.place.and_then(looks_on) == Some(true) {
+            if self.is_drained && self.place.and_then(looks_on) == Some(true) {
                 next = self.heard;
             }
         }

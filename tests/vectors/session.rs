@@ -1,7 +1,7 @@
 //! A whole session as bytes, for the specification: greeting, frames both ways, a cut, a resume
 //! and a farewell.
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{BusState, Message, PREAMBLE_SIZE};
