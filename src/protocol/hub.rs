@@ -283,7 +283,7 @@ impl<M: Memory> Hub<M> {
     /// When [`Hub::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.queue.next_timeout(self.policy.max_age)
+        self.queue.next_timeout(self.policy.max_age, self.policy.is_virtual)
     }
 
     /// A record for a peer we dial. `None` where there is no room for another.
@@ -299,7 +299,9 @@ impl<M: Memory> Hub<M> {
 
     /// The record of the peer with this history, an old one or a new one.
     pub(super) fn admit(&mut self, now: Instant, history: u64) -> Result<usize, Refusal> {
-        if history == self.id {
+        // Whom we dial has our frames already: it would get them twice, and send them back.
+        let dialled = |peer: &Peer| peer.dialled && peer.history == history && peer.link.is_some();
+        if history == self.id || self.peers.iter().any(dialled) {
             return Err(Refusal::LOOP);
         }
         let known = self.peers.iter().position(|peer| peer.history == history && !peer.dialled);

@@ -161,6 +161,11 @@ pub struct Link {
     round_trip: Option<Duration>,
     pub(super) stamps_out: Stamps,
     stamps_in: Stamps,
+    /// Whether the peer has said where its stream stands.
+    has_start: bool,
+    /// Whether it was asked for more to send until there was nothing. If not, the connection takes
+    /// no more, and nothing is gained by waking up to say more.
+    pub(super) is_drained: bool,
     buses: String<BUS_LIST_MAX>,
     events: Deque<Event, 8>,
     ended: Option<Ended>,
@@ -216,6 +221,8 @@ impl Link {
             round_trip: None,
             stamps_out: Stamps::default(),
             stamps_in: Stamps::default(),
+            has_start: false,
+            is_drained: true,
             buses: String::new(),
             events: Deque::new(),
             ended: None,
@@ -304,7 +311,8 @@ impl Link {
 
     /// Bytes arrived from the peer.
     pub fn handle_input<M: Memory>(&mut self, now: Instant, mut bytes: &[u8], hubs: &mut [Hub<M>]) {
-        if !bytes.is_empty() {
+        // Greeting drop by drop must not take longer than greeting at once.
+        if !bytes.is_empty() && self.phase == Phase::Live {
             self.heard = now;
         }
         if self.input.is_empty() {
@@ -453,6 +461,7 @@ impl Link {
         self.silence_max = heartbeat * HEARTBEATS_MISSED;
         self.receipt_interval = Duration::from_micros(u64::from(hello.receipts_us));
         self.phase = Phase::Live;
+        self.heard = now;
         self.outbox.start = true;
         self.event(Event::Up { restarted });
         Ok(())
@@ -467,7 +476,14 @@ impl Link {
         peer: PeerNumber,
     ) -> Result<bool, Refusal> {
         match *message {
+            Message::Start(_) if self.has_start || !self.options.wants_frames => {
+                return Err(Refusal::PROTOCOL);
+            }
+            Message::Frames(_) | Message::Skip(_) if !self.has_start => {
+                return Err(Refusal::PROTOCOL);
+            }
             Message::Start(start) => {
+                self.has_start = true;
                 let missing = hub.started(peer, start)?;
                 if missing > 0 {
                     self.event(Event::Missing(missing));
@@ -485,8 +501,10 @@ impl Link {
             }
             Message::Skip(skip) => {
                 hub.skipped(peer, &skip)?;
-                if skip.lost + skip.stale > 0 {
-                    self.event(Event::Missing(skip.lost.saturating_add(skip.stale)));
+                // Cannot overflow: both are part of a possible progress.
+                let missing = skip.lost + skip.stale;
+                if missing > 0 {
+                    self.event(Event::Missing(missing));
                 }
             }
             Message::Receipt(runs) => hub.receipt_of(peer, runs)?,
@@ -530,8 +548,12 @@ impl Link {
         if self.phase == Phase::Live {
             next = next.min(self.next_ping);
             let waits = |place: Place| hubs.get(place.hub).map(|hub| hub.has_receipt(place.peer));
-            if self.place.and_then(waits) == Some(true) {
+            if self.is_drained && self.place.and_then(waits) == Some(true) {
                 next = next.min(self.next_receipt);
+            }
+            let looks_on = |place: Place| hubs.get(place.hub).map(|hub| hub.looks_on(place.peer));
+            if self.is_drained && self.place.and_then(looks_on) == Some(true) {
+                next = self.heard;
             }
         }
         Some(next)

@@ -9,6 +9,7 @@ mod link;
 mod output;
 mod peer;
 mod queue;
+mod resume;
 mod stream;
 pub mod time;
 pub mod wire;

@@ -40,6 +40,7 @@ impl Link {
             }
             used += length;
         }
+        self.is_drained = used == 0;
         used
     }
 

@@ -96,7 +96,15 @@ impl Progress {
     /// Frames meant for the peer up to here, whatever became of them.
     #[must_use]
     pub fn wanted(&self) -> u64 {
-        self.frames + self.lost + self.stale
+        self.frames.saturating_add(self.lost).saturating_add(self.stale)
+    }
+
+    /// Whether such a stream can be: every frame meant for the peer has a position before this one.
+    /// Holds for all that is kept, so that sums of what a peer said cannot overflow.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        let others = self.lost.checked_add(self.stale);
+        others.and_then(|sum| sum.checked_add(self.frames)).is_some_and(|sum| sum <= self.position)
     }
 
     /// Whether a peer can have said this after `earlier`.
@@ -131,7 +139,7 @@ impl Counters {
     /// Every frame accounted for.
     #[must_use]
     pub fn accounted(&self) -> u64 {
-        self.lost + self.done.iter().sum::<u64>()
+        total(&self.done).saturating_add(self.lost)
     }
 
     pub(super) fn of_stream(progress: &Progress, done: &[u64; Outcome::COUNT]) -> Self {
@@ -141,8 +149,8 @@ impl Counters {
     }
 
     pub(super) fn plus(mut self, other: &Self) -> Self {
-        self.frames += other.frames;
-        self.lost += other.lost;
+        self.frames = self.frames.saturating_add(other.frames);
+        self.lost = self.lost.saturating_add(other.lost);
         for outcome in Outcome::ALL {
             count(&mut self.done, outcome, other.of(outcome));
         }
@@ -152,8 +160,13 @@ impl Counters {
 
 pub(super) fn count(done: &mut [u64; Outcome::COUNT], outcome: Outcome, by: u64) {
     if let Some(counter) = done.get_mut(outcome.index()) {
-        *counter += by;
+        *counter = counter.saturating_add(by);
     }
+}
+
+/// All outcomes together; a peer may have said anything.
+pub(super) fn total(done: &[u64; Outcome::COUNT]) -> u64 {
+    done.iter().fold(0, |sum: u64, each| sum.saturating_add(*each))
 }
 
 /// The stream from a peer: its frames toward our bus.
@@ -180,6 +193,8 @@ pub(super) struct Outbound {
     pub(super) told: Progress,
     pub(super) done: [u64; Outcome::COUNT],
     pub(super) window: u32,
+    /// Whether frames were passed over and there may be more to pass over.
+    pub(super) looks_on: bool,
     /// 0: no limit.
     pub(super) max_age_us: u64,
     /// Of streams to the peer's earlier histories.
@@ -189,7 +204,7 @@ pub(super) struct Outbound {
 impl Outbound {
     /// Frames sent whose outcome is not known yet.
     pub(super) fn outstanding(&self) -> u64 {
-        self.progress.frames.saturating_sub(self.done.iter().sum())
+        self.progress.frames.saturating_sub(total(&self.done))
     }
 
     /// Begins a stream at `cursor`; `lost` frames that were meant for it came before.

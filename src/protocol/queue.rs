@@ -12,7 +12,7 @@ use core::time::Duration;
 use heapless::{Deque, Vec};
 
 use super::frame::Frame;
-use super::peer::Outcome;
+use super::peer::{Outcome, count};
 use super::time::{Instant, micros};
 
 /// Most peers a bus remembers. Chosen: 64 links, and half as many again that may come back.
@@ -229,6 +229,59 @@ impl<S: Slots> Queue<S> {
         }
     }
 
+    /// Frames in a lane, whatever stream they belong to.
+    pub(super) fn held(&self, lane: usize) -> usize {
+        self.lanes.get(lane).map_or(0, |queue| usize::from(queue.len))
+    }
+
+    /// Frees what a lane holds of streams that are over, except what is in the kernel's hands: a
+    /// peer that begins again and again must not take the room of others. Returns the outcomes.
+    pub(super) fn drop_orphans(&mut self, lane: usize) -> [u64; Outcome::COUNT] {
+        let mut done = [0; Outcome::COUNT];
+        let Some(mut queue) = self.lanes.get(lane).copied() else { return done };
+        let (mut number, mut before) = (queue.head, NONE);
+        for _ in 0..queue.orphans {
+            let Some(slot) = self.slot(number).copied() else { break };
+            let outcome = match slot.state {
+                State::Done(outcome) => outcome,
+                State::Waiting => {
+                    self.waiting -= 1;
+                    Outcome::Stale
+                }
+                _ => {
+                    before = number;
+                    number = slot.next;
+                    continue;
+                }
+            };
+            count(&mut done, outcome, 1);
+            if let Some(free) = self.slots.as_mut().get_mut(usize::from(number)) {
+                *free = Slot { next: self.free, ..Slot::EMPTY };
+            }
+            self.free = number;
+            match self.slots.as_mut().get_mut(usize::from(before)) {
+                Some(previous) => previous.next = slot.next,
+                None => queue.head = slot.next,
+            }
+            if queue.tail == number {
+                queue.tail = before;
+            }
+            queue.len -= 1;
+            queue.orphans -= 1;
+            number = slot.next;
+        }
+        // All orphans that waited are gone: what waits now came after them.
+        let mut first = queue.head;
+        while let Some(slot) = self.slot(first).filter(|slot| slot.state != State::Waiting) {
+            first = slot.next;
+        }
+        queue.waiting = first;
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            *lane = queue;
+        }
+        done
+    }
+
     /// Outcomes in a lane that were not popped yet and belong to the current stream.
     pub(super) fn unreported(&self, lane: usize, mut each: impl FnMut(Outcome)) {
         let Some(queue) = self.lanes.get(lane) else { return };
@@ -387,9 +440,16 @@ impl<S: Slots> Queue<S> {
         }
     }
 
-    /// When the next frame grows too old, or an echo overdue.
-    pub(super) fn next_timeout(&self, max_age: Option<Duration>) -> Option<Instant> {
-        let overdue = self.handed.front().and_then(|number| match self.slot(*number)?.state {
+    /// When the next frame grows too old, or an echo overdue that is [given up] then.
+    ///
+    /// [given up]: Queue::give_up_echoes
+    pub(super) fn next_timeout(
+        &self,
+        max_age: Option<Duration>,
+        is_virtual: bool,
+    ) -> Option<Instant> {
+        let first = self.handed.front().filter(|_| self.echoes_lost || is_virtual);
+        let overdue = first.and_then(|number| match self.slot(*number)?.state {
             State::Handed { at } => Some(at + ECHO_OVERDUE),
             _ => None,
         });
@@ -448,121 +508,4 @@ impl<S: Slots> Queue<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::frame::Id;
-
-    const NOW: Instant = Instant::from_micros(1_000_000);
-
-    fn frame(number: u8) -> Frame {
-        Frame::data_frame(Id::Standard(1), &[number]).unwrap()
-    }
-
-    fn queue(lanes: &[(usize, &[u8])]) -> Queue<Vec<Slot, 64>> {
-        let mut queue = Queue::new(Vec::<_, 64>::new());
-        for (lane, numbers) in lanes {
-            for number in *numbers {
-                assert!(queue.push(*lane, frame(*number), 0, NOW, None));
-            }
-        }
-        queue
-    }
-
-    fn offer(queue: &mut Queue<Vec<Slot, 64>>, handed_max: usize) -> std::vec::Vec<u8> {
-        let mut out = [frame(0); 16];
-        let count = queue.offer(NOW, None, handed_max, &mut out);
-        out[..count].iter().map(|frame| frame.data()[0]).collect()
-    }
-
-    #[test]
-    fn lanes_take_turns() {
-        let mut queue = queue(&[(0, &[1, 2, 3, 4]), (7, &[11, 12])]);
-        assert_eq!(offer(&mut queue, 16), [1, 11, 2, 12, 3, 4]);
-    }
-
-    #[test]
-    fn what_the_kernel_does_not_take_keeps_its_place() {
-        let mut queue = queue(&[(0, &[1, 2, 3])]);
-        assert_eq!(offer(&mut queue, 16), [1, 2, 3]);
-        queue.taken(NOW, 1);
-        assert_eq!(offer(&mut queue, 16), [2, 3]);
-        queue.taken(NOW, 0);
-        assert_eq!(offer(&mut queue, 2), [2]);
-        queue.taken(NOW, 1);
-        assert!(queue.confirm(&frame(9)).is_none());
-        for number in [1, 2] {
-            assert_eq!(queue.confirm(&frame(number)), Some(0));
-        }
-        assert_eq!(queue.pop_done(0), Some(Done { outcome: Outcome::Sent, orphan: false }));
-        assert_eq!(queue.len(0), 2);
-    }
-
-    #[test]
-    fn swapped_echoes_confirm_in_the_order_the_frames_came() {
-        let mut queue = queue(&[(0, &[1, 2, 3])]);
-        offer(&mut queue, 16);
-        queue.taken(NOW, 3);
-        assert_eq!(queue.confirm(&frame(2)), Some(0));
-        assert!(!queue.has_done(0));
-        assert_eq!(queue.confirm(&frame(1)), Some(0));
-        assert!(queue.pop_done(0).is_some() && queue.pop_done(0).is_some());
-        assert!(queue.pop_done(0).is_none());
-        assert_eq!(queue.confirm(&frame(3)), Some(0));
-    }
-
-    #[test]
-    fn a_frame_the_interface_cannot_send_does_not_hold_the_next() {
-        let mut queue = queue(&[(0, &[1, 2, 3])]);
-        offer(&mut queue, 16);
-        queue.rejected(NOW, 1, Outcome::Unsupported);
-        assert_eq!(offer(&mut queue, 16), [3]);
-        queue.taken(NOW, 1);
-        queue.confirm(&frame(1));
-        queue.confirm(&frame(3));
-        let outcomes: std::vec::Vec<_> =
-            core::iter::from_fn(|| queue.pop_done(0)).map(|done| done.outcome).collect();
-        assert_eq!(outcomes, [Outcome::Sent, Outcome::Unsupported, Outcome::Sent]);
-    }
-
-    #[test]
-    fn old_frames_are_dropped_and_young_ones_kept() {
-        let mut queue = queue(&[(0, &[1])]);
-        let age = Duration::from_millis(500);
-        assert!(queue.push(0, frame(2), 0, NOW + age, None));
-        let later = NOW + age + Duration::from_micros(1);
-        assert_eq!(queue.next_timeout(Some(age)), Some(later));
-        let mut out = [frame(0); 4];
-        assert_eq!(queue.offer(later, Some(age), 16, &mut out), 1);
-        assert_eq!(out[0], frame(2));
-        assert_eq!(queue.pop_done(0).map(|done| done.outcome), Some(Outcome::Stale));
-    }
-
-    #[test]
-    fn frames_of_a_stream_that_is_over_are_still_sent_but_not_reported() {
-        let mut queue = queue(&[(0, &[1])]);
-        queue.orphan(0);
-        assert!(queue.push(0, frame(2), 0, NOW, None) && queue.len(0) == 1);
-        offer(&mut queue, 16);
-        queue.taken(NOW, 2);
-        queue.fail_handed(Outcome::Failed);
-        let orphans: std::vec::Vec<_> =
-            core::iter::from_fn(|| queue.pop_done(0)).map(|done| done.orphan).collect();
-        assert_eq!(orphans, [true, false]);
-    }
-
-    #[test]
-    fn a_lost_echo_does_not_hold_the_queue_for_ever() {
-        let mut queue = queue(&[(0, &[1, 2])]);
-        offer(&mut queue, 16);
-        queue.taken(NOW, 2);
-        let overdue = NOW + ECHO_OVERDUE;
-        queue.give_up_echoes(overdue, false);
-        assert!(queue.pop_done(0).is_none(), "an unacknowledged frame is tried for ever");
-        queue.confirm(&frame(2));
-        queue.echoes_lost();
-        queue.give_up_echoes(overdue, false);
-        assert_eq!(queue.pop_done(0).map(|done| done.outcome), Some(Outcome::Unconfirmed));
-        assert_eq!(queue.pop_done(0).map(|done| done.outcome), Some(Outcome::Sent));
-        assert!(queue.is_empty(0) && !queue.is_busy());
-    }
-}
+mod tests;

@@ -1,20 +1,16 @@
-//! The streams of frames between a hub and its peers: where they begin, what they carry, how they
-//! are resumed, and the receipts that close the account of every frame.
+//! The streams of frames between a hub and its peers: what they carry, and the receipts that close
+//! the account of every frame. Where they begin and go on is in the module `resume`.
 //!
-//! Both sides keep the same [`Progress`] of a stream. On a new link the receiver says how far it
-//! got; the sender goes back to there, finds what is gone by counting what it had sent since, and
-//! says with `Start` where it stands now.
-
-use core::time::Duration;
+//! Both sides keep the same [`Progress`] of a stream; `Start` says where it stands on a new link.
 
 use super::entry::{self, ENTRY_MAX};
 use super::frame::Frame;
-use super::history::{Cursor, Entry, Origin};
+use super::history::Entry;
 use super::hub::{Hub, Memory};
-use super::peer::{Counters, Inbound, Outbound, Outcome, Progress, count};
+use super::peer::{Counters, Outcome, Progress, count};
 use super::queue::Done;
 use super::time::Instant;
-use super::wire::{FRAMES_MAX, From, Hello, Message, Refusal, Seen, Skip};
+use super::wire::{FRAMES_MAX, Message, Refusal, Skip};
 
 /// Most frames looked at for one record, so that skipping a long past does not hold up the bus.
 /// Chosen: about a tenth of a millisecond's work on a small board.
@@ -33,167 +29,6 @@ pub(super) struct Stamps {
 }
 
 impl<M: Memory> Hub<M> {
-    /// What to say of the peer's history in a greeting.
-    pub(super) fn seen_of(&mut self, number: usize) -> Option<Seen> {
-        // What is done is in the totals from here on, not in a receipt.
-        while self.pop_done(number).is_some() {}
-        let peer = self.peers.get(number)?;
-        let Inbound { started, progress, done, .. } = peer.inbound;
-        started.then_some(Seen { history: peer.history, progress, done })
-    }
-
-    /// A link to a peer has both greetings: sets both streams to where they go on.
-    pub(super) fn begin(
-        &mut self,
-        now: Instant,
-        number: usize,
-        link: u32,
-        hello: &Hello<'_>,
-    ) -> Result<(), Refusal> {
-        if hello.history == self.id() {
-            return Err(Refusal::LOOP);
-        }
-        let is_new = self.meet(number, hello.history);
-        if self.is_unknown(number) {
-            self.begin_unknown(now, number, hello);
-        } else if !is_new {
-            self.resume(number, hello);
-        }
-        let head = self.history.head();
-        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
-        let outbound = &mut peer.outbound;
-        outbound.window = hello.window;
-        outbound.max_age_us = hello.max_age_us;
-        outbound.wanted = hello.window > 0;
-        if !outbound.wanted {
-            outbound.begin(head, 0);
-        }
-        peer.link = Some(link);
-        peer.links += 1;
-        peer.last_used = now;
-        Ok(())
-    }
-
-    /// Takes note of the peer's history; `true` if it is not the one we knew.
-    fn meet(&mut self, number: usize, history: u64) -> bool {
-        let Some(peer) = self.peers.get_mut(number) else { return false };
-        if peer.history == history {
-            return false;
-        }
-        let had_one = peer.history != 0;
-        peer.history = history;
-        if had_one {
-            peer.restarts += 1;
-            peer.outbound.receiver_lost();
-            self.restart_inbound(number);
-        }
-        had_one
-    }
-
-    /// Whether nothing was ever sent to the peer under its present record, and we do not dial it.
-    fn is_unknown(&self, number: usize) -> bool {
-        self.peers.get(number).is_some_and(|peer| peer.links == 0 && !peer.dialled)
-    }
-
-    fn restart_inbound(&mut self, number: usize) {
-        while self.pop_done(number).is_some() {}
-        self.queue.orphan(number);
-        if let Some(peer) = self.peers.get_mut(number) {
-            let Inbound { progress, done, before, .. } = peer.inbound;
-            let before = before.plus(&Counters::of_stream(&progress, &done));
-            peer.inbound = Inbound { before, ..Inbound::default() };
-        }
-    }
-
-    /// Where the stream begins for a peer that is not in our table.
-    fn begin_unknown(&mut self, now: Instant, number: usize, hello: &Hello<'_>) {
-        let (cursor, missed) = match (hello.seen, hello.from) {
-            // Its record was given away: which frames are its own is not known any more.
-            (Some(seen), _) if seen.history == self.id() => {
-                let head = self.history.head();
-                let missed = head.position.saturating_sub(seen.progress.position);
-                let outbound = self.peers.get_mut(number).map(|peer| &mut peer.outbound);
-                if let Some(outbound) = outbound.filter(|_| seen.progress.position <= head.position)
-                {
-                    outbound.done = seen.done;
-                    outbound.begin(head, 0);
-                    outbound.progress = Progress { position: head.position, ..seen.progress };
-                    outbound.progress.lost = seen.progress.lost.saturating_add(missed);
-                    return;
-                }
-                (head, 0)
-            }
-            // It followed our predecessor: it is to miss nothing since our start.
-            (Some(_), _) | (None, From::Oldest) => {
-                (self.history.tail(), self.history.tail().position)
-            }
-            (None, From::Last(past_us)) => {
-                (self.history.since(now - Duration::from_micros(past_us)), 0)
-            }
-            (None, From::Now) => (self.history.head(), 0),
-        };
-        if let Some(peer) = self.peers.get_mut(number) {
-            peer.outbound.begin(cursor, if hello.seen.is_some() { missed } else { 0 });
-        }
-    }
-
-    /// Goes on with a stream: from where the receiver says it is, from its beginning if it has
-    /// nothing of it, or, where its account cannot be ours, with a new stream from here.
-    fn resume(&mut self, number: usize, hello: &Hello<'_>) {
-        let Some(outbound) = self.peers.get(number).map(|peer| peer.outbound) else { return };
-        let seen = match hello.seen {
-            Some(seen) if seen.history == self.id() => Some(seen),
-            // Nothing of it ever arrived.
-            None if outbound.done.iter().sum::<u64>() == 0 => Some(Seen {
-                history: self.id(),
-                progress: outbound.begun,
-                done: [0; Outcome::COUNT],
-            }),
-            _ => None,
-        };
-        let resumed = seen.and_then(|seen| self.rewound(number, &seen));
-        if let Some(peer) = self.peers.get_mut(number) {
-            match resumed {
-                Some(resumed) => peer.outbound = resumed,
-                None => peer.outbound.receiver_lost(),
-            }
-        }
-    }
-
-    /// A stream set back to where the receiver says it is, or as near as the history reaches;
-    /// `None` if its account does not fit what was sent.
-    fn rewound(&self, number: usize, seen: &Seen) -> Option<Outbound> {
-        let mut outbound = self.peers.get(number)?.outbound;
-        let cursor = self.history.seek(seen.progress.position);
-        if cursor.position > outbound.progress.position {
-            return None;
-        }
-        let unsent = self.wanted_between(number, cursor, outbound.progress.position);
-        let before = outbound.progress.wanted().checked_sub(unsent)?;
-        let lost = before.checked_sub(seen.progress.wanted())?;
-        seen.progress.frames.checked_sub(seen.done.iter().sum())?;
-        outbound.cursor = cursor;
-        outbound.progress = Progress { position: cursor.position, ..seen.progress };
-        outbound.progress.lost += lost;
-        outbound.done = seen.done;
-        Some(outbound)
-    }
-
-    /// How many frames from `cursor` up to position `end` are meant for the peer.
-    fn wanted_between(&self, number: usize, mut cursor: Cursor, end: u64) -> u64 {
-        let mut wanted = 0;
-        while cursor.position < end {
-            let Some(entry) = self.history.next(&mut cursor) else { break };
-            wanted += u64::from(self.is_for(number, &entry));
-        }
-        wanted
-    }
-
-    fn is_for(&self, number: usize, entry: &Entry) -> bool {
-        let joined = self.peers.get(number).map_or(0, |peer| peer.joined);
-        entry.origin != Origin::Peer(number as u8) || entry.position < joined
-    }
-
     /// A peer's link has ended. `for_good`: it said that it will not come back.
     pub(super) fn leave(&mut self, now: Instant, number: usize, link: u32, for_good: bool) {
         let Some(peer) = self.peers.get_mut(number).filter(|peer| peer.link == Some(link)) else {
@@ -211,6 +46,9 @@ impl<M: Memory> Hub<M> {
     /// The peer says where its stream stands. Returns how many frames were lost or stale since
     /// we last heard.
     pub(super) fn started(&mut self, number: usize, start: Progress) -> Result<u64, Refusal> {
+        if !start.is_possible() {
+            return Err(Refusal::PROTOCOL);
+        }
         let inbound = self.peers.get(number).ok_or(Refusal::FULL)?.inbound;
         if inbound.started && !start.follows(&inbound.progress) {
             self.restart_inbound(number);
@@ -228,11 +66,18 @@ impl<M: Memory> Hub<M> {
     /// The peer's position moves without frames.
     pub(super) fn skipped(&mut self, number: usize, skip: &Skip) -> Result<(), Refusal> {
         let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
-        let progress = &mut peer.inbound.progress;
         let add = |a: u64, b: u64| a.checked_add(b).ok_or(Refusal::PROTOCOL);
-        progress.position = add(progress.position, skip.positions)?;
-        progress.lost = add(progress.lost, skip.lost)?;
-        progress.stale = add(progress.stale, skip.stale)?;
+        let progress = peer.inbound.progress;
+        let progress = Progress {
+            position: add(progress.position, skip.positions)?,
+            frames: progress.frames,
+            lost: add(progress.lost, skip.lost)?,
+            stale: add(progress.stale, skip.stale)?,
+        };
+        if !progress.is_possible() {
+            return Err(Refusal::PROTOCOL);
+        }
+        peer.inbound.progress = progress;
         Ok(())
     }
 
@@ -254,9 +99,20 @@ impl<M: Memory> Hub<M> {
         if amount == 0 || self.queue.len(number) + amount > self.policy().window as usize {
             return Err(Refusal::PROTOCOL);
         }
+        if self.queue.held(number) + amount > self.policy().window as usize {
+            let dropped = self.queue.drop_orphans(number);
+            if let Some(peer) = self.peers.get_mut(number) {
+                let before = &mut peer.inbound.before;
+                *before = before.plus(&Counters { done: dropped, ..Counters::default() });
+            }
+        }
         if !self.queue.has_room(amount) {
             return Err(Refusal::FULL);
         }
+        let progress = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.inbound.progress;
+        let position = progress.position.checked_add(amount as u64).ok_or(Refusal::PROTOCOL)?;
+        progress.position = position;
+        progress.frames += amount as u64;
         let mut rest = frames;
         while let Some((frame, delta_us, after)) = entry::decode(rest) {
             *last_us = last_us.wrapping_add(delta_us);
@@ -264,9 +120,6 @@ impl<M: Memory> Hub<M> {
             self.queue.push(number, frame, *last_us, born(*last_us), outcome);
             rest = after;
         }
-        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
-        peer.inbound.progress.position += amount as u64;
-        peer.inbound.progress.frames += amount as u64;
         Ok(())
     }
 
@@ -282,7 +135,7 @@ impl<M: Memory> Hub<M> {
         }
     }
 
-    fn pop_done(&mut self, number: usize) -> Option<Outcome> {
+    pub(super) fn pop_done(&mut self, number: usize) -> Option<Outcome> {
         loop {
             let Done { outcome, orphan } = self.queue.pop_done(number)?;
             let inbound = &mut self.peers.get_mut(number)?.inbound;
@@ -397,6 +250,7 @@ impl<M: Memory> Hub<M> {
 
     /// The frame the peer is to be sent next, with the cursor at it; counts what is passed over.
     fn next_for(&mut self, now: Instant, number: usize) -> Option<Entry> {
+        self.peers.get_mut(number)?.outbound.looks_on = false;
         for _ in 0..LOOK_MAX {
             let outbound = self.peers.get(number)?.outbound;
             if !outbound.wanted {
@@ -413,7 +267,13 @@ impl<M: Memory> Hub<M> {
             outbound.progress.position = cursor.position;
             outbound.progress.stale += u64::from(is_for);
         }
+        self.peers.get_mut(number)?.outbound.looks_on = true;
         None
+    }
+
+    /// Whether the search for the peer's next frame is to go on at once.
+    pub(super) fn looks_on(&self, number: usize) -> bool {
+        self.peers.get(number).is_some_and(|peer| peer.outbound.looks_on)
     }
 
     /// Writes what was passed over since the peer was last told; 0 if that is nothing, or only a

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::peer::{Outcome, Progress};
+use super::peer::{Outcome, Progress, total};
 
 /// TCP port: "CANSP" on a phone's keys.
 pub const PORT: u16 = 22677;
@@ -101,6 +101,14 @@ pub struct Seen {
     pub progress: Progress,
     /// What became of those frames, by [`Outcome`].
     pub done: [u64; Outcome::COUNT],
+}
+
+impl Seen {
+    /// Whether it can be true: no more outcomes than frames, no more frames than positions.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.progress.is_possible() && total(&self.done) <= self.progress.frames
+    }
 }
 
 /// Where a stream of frames begins for a new peer.

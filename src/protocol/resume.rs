@@ -1,0 +1,189 @@
+//! Where the streams between a hub and a peer go on when a new link is there.
+//!
+//! The receiver says how far it got; the sender goes back to there, or as near as its history
+//! reaches, and finds what is gone by counting what it had sent since.
+
+use core::time::Duration;
+
+use super::history::{Cursor, Entry, Origin};
+use super::hub::{Hub, Memory};
+use super::peer::{Counters, Inbound, Outbound, Outcome, Peer, Progress, total};
+use super::time::Instant;
+use super::wire::{From, Hello, Refusal, Seen};
+
+impl<M: Memory> Hub<M> {
+    /// What to say of the peer's history in a greeting.
+    pub(super) fn seen_of(&mut self, number: usize) -> Option<Seen> {
+        // What is done is in the totals from here on, not in a receipt.
+        while self.pop_done(number).is_some() {}
+        let peer = self.peers.get(number)?;
+        let Inbound { started, progress, done, .. } = peer.inbound;
+        started.then_some(Seen { history: peer.history, progress, done })
+    }
+
+    /// A link to a peer has both greetings: sets both streams to where they go on.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        number: usize,
+        link: u32,
+        hello: &Hello<'_>,
+    ) -> Result<(), Refusal> {
+        if hello.history == self.id() {
+            return Err(Refusal::LOOP);
+        }
+        let is_new = self.meet(number, hello.history);
+        if self.is_unknown(number) {
+            self.begin_unknown(now, number, hello);
+        } else if !is_new {
+            self.resume(number, hello);
+        }
+        self.end_ring(now, number);
+        let head = self.history.head();
+        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let outbound = &mut peer.outbound;
+        outbound.window = hello.window;
+        outbound.max_age_us = hello.max_age_us;
+        outbound.wanted = hello.window > 0;
+        if !outbound.wanted {
+            outbound.begin(head, 0);
+        }
+        peer.link = Some(link);
+        peer.links += 1;
+        peer.last_used = now;
+        Ok(())
+    }
+
+    /// Where two processes have dialled each other, only our own link stays.
+    fn end_ring(&mut self, now: Instant, number: usize) {
+        let Some(Peer { dialled: true, history, .. }) = self.peers.get(number).copied() else {
+            return;
+        };
+        for peer in self.peers.iter_mut().filter(|peer| !peer.dialled && peer.history == history) {
+            peer.link = None;
+            peer.last_used = now;
+        }
+    }
+
+    /// Takes note of the peer's history; `true` if it is not the one we knew.
+    fn meet(&mut self, number: usize, history: u64) -> bool {
+        let Some(peer) = self.peers.get_mut(number) else { return false };
+        if peer.history == history {
+            return false;
+        }
+        let had_one = peer.history != 0;
+        peer.history = history;
+        if had_one {
+            peer.restarts += 1;
+            peer.outbound.receiver_lost();
+            self.restart_inbound(number);
+        }
+        had_one
+    }
+
+    /// Whether nothing was ever sent to the peer under its present record, and we do not dial it.
+    fn is_unknown(&self, number: usize) -> bool {
+        self.peers.get(number).is_some_and(|peer| peer.links == 0 && !peer.dialled)
+    }
+
+    pub(super) fn restart_inbound(&mut self, number: usize) {
+        while self.pop_done(number).is_some() {}
+        self.queue.orphan(number);
+        if let Some(peer) = self.peers.get_mut(number) {
+            let Inbound { progress, done, before, .. } = peer.inbound;
+            let before = before.plus(&Counters::of_stream(&progress, &done));
+            peer.inbound = Inbound { before, ..Inbound::default() };
+        }
+    }
+
+    /// Where the stream begins for a peer that is not in our table.
+    fn begin_unknown(&mut self, now: Instant, number: usize, hello: &Hello<'_>) {
+        let (cursor, missed) = match (hello.seen, hello.from) {
+            // Its record was given away: which frames are its own is not known any more.
+            (Some(seen), _) if seen.history == self.id() => {
+                let head = self.history.head();
+                let missed = head.position.checked_sub(seen.progress.position);
+                let missed = missed.filter(|_| seen.is_possible());
+                let outbound = self.peers.get_mut(number).map(|peer| &mut peer.outbound);
+                if let (Some(outbound), Some(missed)) = (outbound, missed) {
+                    outbound.done = seen.done;
+                    outbound.begin(head, 0);
+                    outbound.progress = Progress { position: head.position, ..seen.progress };
+                    outbound.progress.lost += missed;
+                    return;
+                }
+                (head, 0)
+            }
+            // It followed our predecessor: it is to miss nothing since our start.
+            (Some(_), _) | (None, From::Oldest) => {
+                (self.history.tail(), self.history.tail().position)
+            }
+            (None, From::Last(past_us)) => {
+                (self.history.since(now - Duration::from_micros(past_us)), 0)
+            }
+            (None, From::Now) => (self.history.head(), 0),
+        };
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.outbound.begin(cursor, if hello.seen.is_some() { missed } else { 0 });
+        }
+    }
+
+    /// Goes on with a stream: from where the receiver says it is, from its beginning if it has
+    /// nothing of it, or, where its account cannot be ours, with a new stream from here.
+    fn resume(&mut self, number: usize, hello: &Hello<'_>) {
+        let Some(outbound) = self.peers.get(number).map(|peer| peer.outbound) else { return };
+        let seen = match hello.seen {
+            Some(seen) if seen.history == self.id() => Some(seen),
+            // Nothing of it ever arrived.
+            None if total(&outbound.done) == 0 => Some(Seen {
+                history: self.id(),
+                progress: outbound.begun,
+                done: [0; Outcome::COUNT],
+            }),
+            _ => None,
+        };
+        let resumed = seen.and_then(|seen| self.rewound(number, &seen));
+        if let Some(peer) = self.peers.get_mut(number) {
+            match resumed {
+                Some(resumed) => peer.outbound = resumed,
+                None => peer.outbound.receiver_lost(),
+            }
+        }
+    }
+
+    /// A stream set back to where the receiver says it is, or as near as the history reaches;
+    /// `None` if its account does not fit what was sent.
+    fn rewound(&self, number: usize, seen: &Seen) -> Option<Outbound> {
+        let mut outbound = self.peers.get(number)?.outbound;
+        if !seen.is_possible() {
+            return None;
+        }
+        let cursor = self.history.seek(seen.progress.position);
+        if cursor.position > outbound.progress.position {
+            return None;
+        }
+        let unsent = self.wanted_between(number, cursor, outbound.progress.position);
+        let before = outbound.progress.wanted().checked_sub(unsent)?;
+        let lost = before.checked_sub(seen.progress.wanted())?;
+        outbound.cursor = cursor;
+        outbound.progress = Progress { position: cursor.position, ..seen.progress };
+        outbound.progress.lost += lost;
+        outbound.done = seen.done;
+        Some(outbound)
+    }
+
+    /// How many frames from `cursor` up to position `end` are meant for the peer.
+    pub(super) fn wanted_between(&self, number: usize, mut cursor: Cursor, end: u64) -> u64 {
+        let mut wanted = 0;
+        while cursor.position < end {
+            let Some(entry) = self.history.next(&mut cursor) else { break };
+            wanted += u64::from(self.is_for(number, &entry));
+        }
+        wanted
+    }
+
+    pub(super) fn is_for(&self, number: usize, entry: &Entry) -> bool {
+        let joined = self.peers.get(number).map_or(0, |peer| peer.joined);
+        entry.origin != Origin::Peer(number as u8) || entry.position < joined
+    }
+}
