@@ -39,7 +39,7 @@ use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::{BusState, Refusal};
 use crate::protocol::{Ended, Event, Hub, Link, LinkOptions, Policy};
-use clock::WallClock;
+use clock::{Turn, WallClock};
 use dialler::{Dialler, Stage, Wish};
 use runtime::{Input, Runtime, Signal};
 use session::Session;
@@ -114,6 +114,7 @@ pub struct Gateway {
     runtime: Runtime,
     watch: Option<LinkWatch>,
     wall: WallClock,
+    turn: Turn,
     printer: Option<Rc<RefCell<Printer>>>,
     buffer: Box<[u8]>,
     next_link: u32,
@@ -136,6 +137,7 @@ impl Gateway {
             runtime,
             watch: None,
             wall: WallClock::default(),
+            turn: Turn::first(),
             printer: None,
             buffer: vec![0; READ_SIZE].into_boxed_slice(),
             next_link: 1,
@@ -264,9 +266,8 @@ impl Gateway {
     }
 
     fn turns(&mut self, job: &mut dyn Job) -> Result<(), String> {
-        // Reading the clock is a system call on some machines: once a turn, after the wait.
-        let mut now = clock::now();
         loop {
+            let now = self.turn.now();
             if self.is_finished(now) {
                 return Ok(());
             }
@@ -283,7 +284,7 @@ impl Gateway {
             }
             self.bury(now, job)?;
             self.redial(now);
-            now = self.wait(now, job)?;
+            self.wait(job)?;
         }
     }
 

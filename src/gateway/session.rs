@@ -17,6 +17,36 @@ const TURNS_MAX: usize = 8;
 /// How long a last word may take to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// How much to read, so that the [filler](crate::protocol::wire::FILLER) at the end stays where it
+/// is: one less than what came last time, which is right while frames come evenly. A wrong guess
+/// costs one packet of acknowledgement, or one more read.
+#[derive(Debug, Default)]
+struct Appetite {
+    /// Bytes that came together last time.
+    course: usize,
+    /// Bytes left over: a filler, or none.
+    left: usize,
+}
+
+impl Appetite {
+    /// How much to read at first.
+    fn most(&self, room: usize) -> usize {
+        match (self.left + self.course).saturating_sub(1) {
+            0 => room,
+            guess => guess.min(room),
+        }
+    }
+
+    /// So much was read, and then either the filler was left or nothing.
+    fn ate(&mut self, total: usize, is_left: bool) {
+        let came = (total + usize::from(is_left)).saturating_sub(self.left);
+        self.left = usize::from(is_left);
+        if came > 0 {
+            self.course = came;
+        }
+    }
+}
+
 /// A link and its connection.
 pub(super) struct Session {
     /// The protocol's side of it.
@@ -26,6 +56,7 @@ pub(super) struct Session {
     /// Which of our diallers made it; `None`: it was accepted.
     pub(super) dialler: Option<usize>,
     stream: TcpStream,
+    appetite: Appetite,
     out: Box<[u8; OUT_SIZE]>,
     from: usize,
     to: usize,
@@ -50,6 +81,7 @@ impl Session {
             peer,
             dialler,
             stream,
+            appetite: Appetite::default(),
             out: Box::new([0; OUT_SIZE]),
             from: 0,
             to: 0,
@@ -91,28 +123,35 @@ impl Session {
         }
     }
 
-    /// Reads what has arrived. Returns whether anything had.
-    pub(super) fn read(&mut self, now: Instant, hubs: &mut [Hub<Heap>], buffer: &mut [u8]) -> bool {
-        let mut moved = false;
+    /// Reads what has arrived.
+    pub(super) fn read(&mut self, now: Instant, hubs: &mut [Hub<Heap>], buffer: &mut [u8]) {
+        let mut most = self.appetite.most(buffer.len());
+        let mut total = 0;
         for _ in 0..TURNS_MAX {
             if self.link.ended().is_some() {
                 break;
             }
-            match self.stream.read(buffer) {
+            let room = buffer.get_mut(..most).unwrap_or_default();
+            match self.stream.read(room) {
                 Ok(0) => self.fail(now, hubs),
                 Ok(count) => {
-                    moved = true;
-                    self.link.handle_input(now, buffer.get(..count).unwrap_or(&[]), hubs);
-                    if count < buffer.len() {
+                    total += count;
+                    self.link.handle_input(now, room.get(..count).unwrap_or(&[]), hubs);
+                    let is_filled = count == most;
+                    if !is_filled || (total == count && self.link.is_between_records()) {
+                        self.appetite.ate(total, is_filled);
                         break;
                     }
+                    most = buffer.len();
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.appetite.ate(total, false);
+                    break;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => self.fail(now, hubs),
             }
         }
-        moved
     }
 
     /// Sends what there is to be sent. Returns whether there may be more.

@@ -118,6 +118,8 @@ pub fn prepare(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     let silence_ms = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+    // No record is one byte long: the one that may be left is a filler.
+    crate::sys::set_low_water(stream.as_fd(), 2)?;
     rustix::net::sockopt::set_tcp_user_timeout(stream.as_fd(), silence_ms)?;
     Ok(())
 }

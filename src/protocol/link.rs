@@ -23,8 +23,8 @@ use super::peer::PeerNumber;
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
-    BUS_NAME_MAX, BusState, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX, MODE_PLAIN, Message,
-    PREAMBLE_SIZE, Ping, Refusal, VERSION,
+    BUS_NAME_MAX, BusState, FILLER, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX, MODE_PLAIN,
+    Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
 };
 
 /// How long the preambles and greetings may take. Chosen: ten round trips of a bad radio link.
@@ -259,6 +259,12 @@ impl Link {
         self.ended
     }
 
+    /// Whether the bytes that arrived so far ended with a whole record.
+    #[must_use]
+    pub fn is_between_records(&self) -> bool {
+        self.input.is_empty()
+    }
+
     /// The last round trip measured, with the time either side took to answer taken off.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
@@ -343,6 +349,9 @@ impl Link {
                     Some(after) => rest = after,
                     None => break,
                 }
+            }
+            while let Some((&FILLER, after)) = rest.split_first() {
+                rest = after;
             }
             match split_record(rest) {
                 Ok(Some((record, after))) => {

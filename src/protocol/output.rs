@@ -8,7 +8,7 @@ use super::hub::{Hub, Memory};
 use super::link::{BUS_LIST_MAX, Link, Phase, Place};
 use super::stream::write;
 use super::time::{Instant, micros};
-use super::wire::{Hello, LENGTH_MAX, MESSAGE_MAX, Message, PREAMBLE_SIZE, Ping, preamble};
+use super::wire::{FILLER, Hello, LENGTH_MAX, MESSAGE_MAX, Message, PREAMBLE_SIZE, Ping, preamble};
 
 /// Room [`Link::poll_transmit`] needs to make progress: one record of any kind.
 pub const RECORD_MAX: usize = LENGTH_MAX + MESSAGE_MAX;
@@ -41,6 +41,13 @@ impl Link {
             used += length;
         }
         self.is_drained = used == 0;
+        if used > 0
+            && self.phase == Phase::Live
+            && let Some(room) = out.get_mut(used)
+        {
+            *room = FILLER;
+            used += 1;
+        }
         used
     }
 

@@ -23,7 +23,7 @@ fn sequence(frame: &Frame) -> u64 {
 }
 
 impl World {
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         self.check_order();
         self.check_age();
         for pc in 1..self.nodes.len() {

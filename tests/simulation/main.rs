@@ -9,7 +9,7 @@ mod account;
 mod net;
 mod world;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use world::World;
 

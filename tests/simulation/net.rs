@@ -7,24 +7,24 @@ const PIPE_MAX: usize = 16 * 1024;
 
 /// One direction of a connection.
 #[derive(Default)]
-pub struct Pipe {
+pub(crate) struct Pipe {
     chunks: VecDeque<(u64, Vec<u8>)>,
     waiting: usize,
     /// Nothing arrives before this time.
-    pub stalled_until: u64,
+    pub(crate) stalled_until: u64,
     /// Everything vanishes without a word.
-    pub is_black_hole: bool,
+    pub(crate) is_black_hole: bool,
     /// The sender has closed it, or it was cut: the end arrives after what is still under way.
-    pub is_closed: bool,
-    pub end_seen: bool,
+    pub(crate) is_closed: bool,
+    pub(crate) end_seen: bool,
 }
 
 impl Pipe {
-    pub fn room(&self) -> bool {
+    pub(crate) fn room(&self) -> bool {
         self.is_closed || self.is_black_hole || self.waiting < PIPE_MAX
     }
 
-    pub fn send(&mut self, arrives: u64, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, arrives: u64, bytes: &[u8]) {
         if !self.is_closed && !self.is_black_hole && !bytes.is_empty() {
             self.waiting += bytes.len();
             self.chunks.push_back((arrives, bytes.to_vec()));
@@ -32,7 +32,7 @@ impl Pipe {
     }
 
     /// Cuts the pipe so that only the first `keep` bytes under way still arrive.
-    pub fn cut(&mut self, mut keep: usize) {
+    pub(crate) fn cut(&mut self, mut keep: usize) {
         self.is_closed = true;
         for (_, chunk) in &mut self.chunks {
             let kept = chunk.len().min(keep);
@@ -43,11 +43,11 @@ impl Pipe {
         self.waiting = self.chunks.iter().map(|(_, chunk)| chunk.len()).sum();
     }
 
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    pub fn next_arrival(&self) -> Option<u64> {
+    pub(crate) fn next_arrival(&self) -> Option<u64> {
         if self.is_black_hole {
             return None;
         }
@@ -58,7 +58,7 @@ impl Pipe {
     }
 
     /// What arrives by `now`: bytes, in pieces of at most `piece`.
-    pub fn receive(&mut self, now: u64, piece: usize) -> Option<Vec<u8>> {
+    pub(crate) fn receive(&mut self, now: u64, piece: usize) -> Option<Vec<u8>> {
         if self.is_black_hole || now < self.stalled_until {
             return None;
         }
@@ -67,7 +67,7 @@ impl Pipe {
             return None;
         }
         let rest = chunk.split_off(piece.clamp(1, chunk.len()));
-        let bytes = std::mem::replace(chunk, rest);
+        let bytes = core::mem::replace(chunk, rest);
         if chunk.is_empty() {
             self.chunks.pop_front();
         }
@@ -75,7 +75,7 @@ impl Pipe {
         Some(bytes)
     }
 
-    pub fn receive_end(&mut self, now: u64) -> bool {
+    pub(crate) fn receive_end(&mut self, now: u64) -> bool {
         let over = self.is_closed
             && !self.is_black_hole
             && !self.end_seen

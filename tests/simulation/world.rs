@@ -1,43 +1,14 @@
 //! Nodes, their buses and links, and the schedule of what happens to them.
 
+use core::time::Duration;
 use std::collections::VecDeque;
-use std::time::Duration;
 
+use canspan::gateway::{Heap, HeapSlots};
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
-use canspan::protocol::{
-    Ended, Frame, Hub, Id, Link, LinkOptions, Memory, Place, Policy, RECORD_MAX, Slot, Slots,
-};
+use canspan::protocol::{Ended, Frame, Hub, Id, Link, LinkOptions, Place, Policy, RECORD_MAX};
 
 use crate::net::Pipe;
-
-pub struct Heap;
-impl Memory for Heap {
-    type Blocks = Vec<u8>;
-    type Slots = Bounded;
-}
-
-/// Slots on the heap, never more than there was room for at the start.
-pub struct Bounded(Vec<Slot>);
-impl AsRef<[Slot]> for Bounded {
-    fn as_ref(&self) -> &[Slot] {
-        &self.0
-    }
-}
-impl AsMut<[Slot]> for Bounded {
-    fn as_mut(&mut self) -> &mut [Slot] {
-        &mut self.0
-    }
-}
-impl Slots for Bounded {
-    fn add(&mut self) -> bool {
-        let room = self.0.len() < self.0.capacity();
-        if room {
-            self.0.push(Slot::EMPTY);
-        }
-        room
-    }
-}
 
 const BOARD: usize = 0;
 /// Microseconds of traffic and faults.
@@ -48,23 +19,23 @@ const PEACE_US: u64 = 150_000_000;
 
 /// What was seen on a node's bus, whoever looked.
 #[derive(Clone, Copy)]
-pub struct Shown {
-    pub frame: Frame,
-    pub at: u64,
+pub(crate) struct Shown {
+    pub(crate) frame: Frame,
+    pub(crate) at: u64,
     /// Whether the gateway of that moment saw it, and its position then.
-    pub position: Option<u64>,
+    pub(crate) position: Option<u64>,
     /// Whether the gateway sent it.
-    pub delivered: bool,
+    pub(crate) delivered: bool,
 }
 
-pub struct Node {
-    pub hubs: Vec<Hub<Heap>>,
-    pub incarnation: u64,
+pub(crate) struct Node {
+    pub(crate) hubs: Vec<Hub<Heap>>,
+    pub(crate) incarnation: u64,
     alive_from: u64,
     /// This node's monotonic clock is so far ahead of the world's, and its wall clock of that.
     skew: u64,
     offset: i64,
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     history_blocks: usize,
     /// Frames in the kernel's hands: when they will be on the bus, and whose process gave them.
     handed: VecDeque<(Frame, u64, u64)>,
@@ -73,11 +44,11 @@ pub struct Node {
     next_own: u64,
     period: u64,
     sequence: u64,
-    pub shown: Vec<Shown>,
+    pub(crate) shown: Vec<Shown>,
     /// Index of the first frame its present process can have seen.
-    pub first_shown: usize,
-    pub restarts: u64,
-    pub was_down: bool,
+    pub(crate) first_shown: usize,
+    pub(crate) restarts: u64,
+    pub(crate) was_down: bool,
 }
 
 struct End {
@@ -94,25 +65,25 @@ struct Connection {
     opened: u64,
 }
 
-pub struct World {
-    pub rng: fastrand::Rng,
-    pub now: u64,
-    pub nodes: Vec<Node>,
+pub(crate) struct World {
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) now: u64,
+    pub(crate) nodes: Vec<Node>,
     /// For each PC: its record of the board, and its connection.
-    pub places: Vec<Option<Place>>,
+    pub(crate) places: Vec<Option<Place>>,
     connections: Vec<Option<Connection>>,
     old: Vec<Connection>,
     redial: Vec<u64>,
     next_fault: u64,
     next_link: u32,
     /// (board's incarnation, PC's history): position at which the board's stream to it began.
-    pub joined: Vec<(u64, u64, u64)>,
-    pub heartbeat: Duration,
+    pub(crate) joined: Vec<(u64, u64, u64)>,
+    pub(crate) heartbeat: Duration,
     out: Vec<u8>,
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pcs = rng.usize(1..=3);
         let max_age = rng.bool().then(|| Duration::from_millis(rng.u64(20..500)));
@@ -165,7 +136,7 @@ impl World {
         world
     }
 
-    pub fn board(&self) -> &Hub<Heap> {
+    pub(crate) fn board(&self) -> &Hub<Heap> {
         &self.nodes[BOARD].hubs[0]
     }
 
@@ -174,8 +145,8 @@ impl World {
         let id = self.rng.u64(1..);
         let now = self.now;
         let node = &mut self.nodes[number];
-        let blocks = vec![0; node.history_blocks * 4096];
-        let slots = Bounded(Vec::with_capacity(1_000));
+        let blocks = vec![0; node.history_blocks * 4096].into_boxed_slice();
+        let slots = HeapSlots::with_room(1_000);
         let mut hub = Hub::new("can0", id, blocks, slots).unwrap();
         hub.set_policy(node.policy);
         hub.set_state(if node.bus_up { BusState::Up } else { BusState::Down }, None);
@@ -216,7 +187,7 @@ impl World {
         self.start(number);
     }
 
-    pub fn local(&self, number: usize) -> Instant {
+    pub(crate) fn local(&self, number: usize) -> Instant {
         Instant::from_micros(self.now + self.nodes[number].skew)
     }
 
@@ -224,7 +195,7 @@ impl World {
         self.now >= self.nodes[number].alive_from
     }
 
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         let mut steps = 0;
         while self.now < STORM_US || !self.is_at_rest() {
             assert!(self.now < STORM_US + PEACE_US, "something never arrived");
@@ -532,7 +503,7 @@ impl World {
 }
 
 /// A frame that is like no other: which node made it, in which life, and the how many-th it was.
-pub fn numbered(node: usize, incarnation: u64, sequence: u64) -> Frame {
+pub(crate) fn numbered(node: usize, incarnation: u64, sequence: u64) -> Frame {
     let id = Id::Extended(node as u32 | (incarnation as u32) << 8);
     Frame::data_frame(id, &sequence.to_be_bytes()).unwrap()
 }

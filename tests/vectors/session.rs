@@ -4,7 +4,7 @@
 use core::fmt::Write as _;
 
 use canspan::protocol::time::Instant;
-use canspan::protocol::wire::{BusState, Message, PREAMBLE_SIZE};
+use canspan::protocol::wire::{BusState, FILLER, Message, PREAMBLE_SIZE};
 use canspan::protocol::{
     Ended, Frame, Hub, Id, Link, LinkOptions, Outcome, Place, Policy, Progress, RECORD_MAX, entry,
 };
@@ -109,6 +109,7 @@ impl Session {
                 [first, second, ..] if *first >= 0x80 => {
                     2 + usize::from(first & 0x7F) + usize::from(*second) * 128
                 }
+                // A filler is one byte, too.
                 [first, ..] => 1 + usize::from(*first),
                 [] => 0,
             };
@@ -126,6 +127,9 @@ impl Session {
 }
 
 fn describe(record: &[u8]) -> String {
+    if record == [FILLER] {
+        return "filler".to_owned();
+    }
     let content = &record[if record[0] < 0x80 { 1 } else { 2 }..];
     if record[0] == b'C' {
         return "preamble: version 1, mode 0, no key name".to_owned();
