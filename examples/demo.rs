@@ -88,6 +88,8 @@ fn demo() -> Result<bool, Failure> {
     let witness = Process::start(story, "witness", &["dump", &direct, "--last=30s"])?;
     let reader = Process::start(story, "reader", &["dump", &through, "--last=30s"])?;
     let sender = Process::start(story, "sender", &["connect", &through, "can0:sim:pc?rate=50"])?;
+    let is_up_again = |sender: &Process| sender.log_lines("link up").count() == 2;
+    sender.wait(is_up_again, "the sender does not come back")?;
     reader.wait(|reader| reader.lines().len() > 100, "the reader gets nothing")?;
     story.tell("sender", "sends 50 numbered commands a second to can0");
     sleep(BEFORE);
@@ -180,11 +182,14 @@ impl Process {
         Ok(())
     }
 
-    fn wait_for_log(&self, words: &str) -> Result<String, Failure> {
-        let find = |process: &Self| {
-            let log = process.log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.iter().map(|(_, line)| line).find(|line| line.contains(words)).cloned()
-        };
+    /// The lines of the log with these words.
+    fn log_lines(&self, words: &'static str) -> impl Iterator<Item = String> + use<> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        log.into_iter().map(|(_, line)| line).filter(move |line| line.contains(words))
+    }
+
+    fn wait_for_log(&self, words: &'static str) -> Result<String, Failure> {
+        let find = |process: &Self| process.log_lines(words).next();
         self.wait(|process| find(process).is_some(), &format!("nothing is {words}"))?;
         find(self).ok_or_else(|| "the log is gone".into())
     }
