@@ -2,8 +2,9 @@
 #![cfg(feature = "std")]
 #![allow(unsafe_code, reason = "a global allocator that counts is not safe code")]
 
+use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 
 use canspan::gateway::{Heap, HeapSlots};
 use canspan::protocol::time::Instant;
@@ -166,9 +167,10 @@ fn a_frame_costs_no_allocation_from_bus_to_bus_and_back_to_its_receipt() {
 mod gateway {
     //! The same for the whole gateway: buses, connections, the loop.
 
+    use core::time::Duration;
     use std::net::TcpListener;
     use std::thread;
-    use std::time::{Duration, Instant as Clock};
+    use std::time::Instant as Clock;
 
     use canspan::bus::sim::{SimSource, Source};
     use canspan::cli::ListenAddress;
