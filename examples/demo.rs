@@ -14,13 +14,15 @@
 //! simulated buses: `can0` plays the trace of an invented vehicle, `can1` numbers its frames. The
 //! reader beside the board is never cut, and so is the witness of what was on the buses.
 
-use std::error::Error;
+use core::error::Error;
+use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use canspan::cli::{self, Request};
 use canspan::{commands, logging, text};
@@ -93,8 +95,8 @@ fn demo() -> Result<bool, Failure> {
     sleep(BEFORE);
     story.count(&witness, &reader);
 
-    let cut_at = (SystemTime::now(), Instant::now());
     network.cut();
+    let cut_at = SystemTime::now();
     story.tell("network", "CUT: connections are dropped, new ones go nowhere");
     sleep(CUT / 2);
     story.count(&witness, &reader);
@@ -332,7 +334,8 @@ struct Account {
     sender: Said,
     witness: Said,
     reader: Said,
-    cut: ((SystemTime, Instant), (SystemTime, Instant)),
+    /// When it began, and when it was over.
+    cut: (SystemTime, (SystemTime, Instant)),
 }
 
 impl Account {
@@ -369,13 +372,12 @@ impl Account {
 
     /// How many frames were on the buses during the cut, and how many of them came when it was over.
     fn during_the_cut(&self) -> (usize, usize) {
-        let ((cut, _), (healed, healed_at)) = self.cut;
+        let (cut, (healed, healed_at)) = self.cut;
         let micros = |time: SystemTime| {
             let time = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             u64::try_from(time.as_micros()).unwrap_or(0)
         };
-        // The last frames before the cut may have been on the way, and so come after it, too.
-        let cut = micros(cut) + 10_000..micros(healed);
+        let cut = micros(cut)..micros(healed);
         let is_in = |line: &&Line| {
             let line = text::parse_log_line(&line.1).ok().flatten();
             line.is_some_and(|line| cut.contains(&line.stamp_us))
