@@ -268,9 +268,6 @@ impl Gateway {
     fn turns(&mut self, job: &mut dyn Job) -> Result<(), String> {
         loop {
             let now = self.turn.now();
-            if self.is_finished(now) {
-                return Ok(());
-            }
             self.input(now, job)?;
             self.pass_time(now);
             self.tell_news(job)?;
@@ -284,6 +281,9 @@ impl Gateway {
             }
             self.bury(now, job)?;
             self.redial(now);
+            if self.is_finished(now) {
+                return Ok(());
+            }
             self.wait(job)?;
         }
     }
@@ -448,16 +448,19 @@ impl Gateway {
             }
             None => true,
         };
-        let place = session.link.place().filter(|_| session.link.was_live());
+        let place = session.link.place();
         let hub = place.and_then(|place| self.hubs.get(place.hub));
-        match (hub, place) {
+        match (hub, place.filter(|_| session.link.was_live())) {
             (Some(hub), Some(place)) => {
                 log::info!("{}: link down: {name}: {why}", hub.name());
                 if let Some(status) = hub.peer_status(place.peer) {
                     log::info!("{}", counters(hub, &name, &status));
                 }
             }
-            _ if is_news && ended != Ended::Listed => log::warn!("{name}: no link: {why}"),
+            _ if is_news && ended != Ended::Listed => {
+                let bus = hub.map_or(String::new(), |hub| format!("{}: ", hub.name()));
+                log::warn!("{bus}{name}: no link: {why}");
+            }
             _ => {}
         }
     }
@@ -516,8 +519,10 @@ fn tell(
     event: Event,
 ) -> Option<Notice<'static>> {
     let hub = session.link.place().and_then(|place| hubs.get(place.hub));
-    let (name, peer) = (hub.map_or("", Hub::name), session.peer);
+    let name = hub.map_or("", Hub::name);
     let dialler = session.dialler.and_then(|number| diallers.get_mut(number));
+    let peer =
+        dialler.as_ref().map_or_else(|| session.peer.to_string(), |d| d.endpoint.to_string());
     match event {
         Event::Up { restarted } => {
             if let Some(dialler) = dialler {

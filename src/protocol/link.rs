@@ -166,6 +166,8 @@ pub struct Link {
     /// Whether it was asked for more to send until there was nothing. If not, the connection takes
     /// no more, and nothing is gained by waking up to say more.
     pub(super) is_drained: bool,
+    /// The last state of the peer's bus it told.
+    peer_bus: Option<BusState>,
     buses: String<BUS_LIST_MAX>,
     events: Deque<Event, 8>,
     ended: Option<Ended>,
@@ -223,6 +225,7 @@ impl Link {
             stamps_in: Stamps::default(),
             has_start: false,
             is_drained: true,
+            peer_bus: None,
             buses: String::new(),
             events: Deque::new(),
             ended: None,
@@ -520,7 +523,9 @@ impl Link {
             Message::Ping(ping) => self.pinged(now, &ping),
             Message::Bus(status) => {
                 hub.peer_max_age(peer, status.max_age_us);
-                self.event(Event::Bus(status.state));
+                if self.peer_bus.replace(status.state) != Some(status.state) {
+                    self.event(Event::Bus(status.state));
+                }
             }
             Message::Bye => return Ok(true),
             Message::Hello(_) | Message::Refuse(_) | Message::Buses(_) => {

@@ -30,6 +30,8 @@ fn resident(process: &Process) -> (u64, u64) {
 #[test]
 fn resident_memory_is_the_history_and_at_most_2_mb_under_any_load() {
     const COUNT: u64 = 150_000;
+    // A full 1 Mbit/s bus.
+    const RATE: u64 = 9_000;
     let _binary = StaticBinary::chosen();
     let pair = Pair::new();
     let (server, client) = pair.joined();
@@ -42,7 +44,7 @@ fn resident_memory_is_the_history_and_at_most_2_mb_under_any_load() {
     for round in 0..2_u32 {
         let id = 0x100 + round;
         let checker = Checker::start(pair.pc.can_only("vcan0", id), COUNT, SOON);
-        let generator = Generator::start(pair.board.can_sender("vcan0"), id, COUNT, 15_000);
+        let generator = Generator::start(pair.board.can_sender("vcan0"), id, COUNT, RATE);
         while generator.is_running() {
             all = all.max(resident(&server).0);
             std::thread::sleep(Duration::from_millis(50));
