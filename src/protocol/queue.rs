@@ -98,6 +98,8 @@ pub(super) struct Queue<S> {
     slots: S,
     free: u16,
     lanes: [Lane; PEERS_MAX],
+    /// How many lanes, from the first on, were ever used: the others need not be looked at.
+    used: usize,
     turn: usize,
     waiting: u32,
     offered: Vec<u16, OFFER_MAX>,
@@ -113,6 +115,7 @@ impl<S: Slots> Queue<S> {
             slots,
             free: NONE,
             lanes: [EMPTY_LANE; PEERS_MAX],
+            used: 0,
             turn: 0,
             waiting: 0,
             offered: Vec::new(),
@@ -139,6 +142,7 @@ impl<S: Slots> Queue<S> {
         self.free = slot.next;
         let state = outcome.map_or(State::Waiting, State::Done);
         *slot = Slot { frame: Some(frame), stamp_us, born, state, lane: lane as u8, next: NONE };
+        self.used = self.used.max(lane + 1);
         let last = queue.tail;
         queue.tail = number;
         queue.len += 1;
@@ -309,9 +313,9 @@ impl<S: Slots> Queue<S> {
         let room = handed_max.min(HANDED_MAX).saturating_sub(self.handed.len());
         let most = room.min(out.len()).min(OFFER_MAX);
         let mut idle = 0;
-        while self.offered.len() < most && idle < PEERS_MAX && self.waiting > 0 {
+        while self.offered.len() < most && idle < self.used && self.waiting > 0 {
             let lane = self.turn;
-            self.turn = (lane + 1) % PEERS_MAX;
+            self.turn = (lane + 1) % self.used;
             self.drop_stale(lane, now, max_age);
             match self.take_waiting(lane, State::Offered) {
                 Some((number, frame)) => {
@@ -422,7 +426,7 @@ impl<S: Slots> Queue<S> {
     /// Every frame still waiting ends so.
     pub(super) fn clear(&mut self, outcome: Outcome) {
         self.withdraw(0);
-        for lane in 0..PEERS_MAX {
+        for lane in 0..self.used {
             self.clear_lane(lane, outcome);
         }
     }
@@ -435,7 +439,7 @@ impl<S: Slots> Queue<S> {
 
     /// Drops what is older than `max_age` in every lane.
     pub(super) fn drop_all_stale(&mut self, now: Instant, max_age: Option<Duration>) {
-        for lane in 0..PEERS_MAX {
+        for lane in 0..self.used {
             self.drop_stale(lane, now, max_age);
         }
     }
@@ -454,7 +458,12 @@ impl<S: Slots> Queue<S> {
             _ => None,
         });
         let Some(max_age) = max_age.filter(|_| self.waiting > 0) else { return overdue };
-        let oldest = self.lanes.iter().filter_map(|lane| self.slot(lane.waiting)).map(|s| s.born);
+        let oldest = self
+            .lanes
+            .iter()
+            .take(self.used)
+            .filter_map(|lane| self.slot(lane.waiting))
+            .map(|s| s.born);
         Instant::earliest(
             oldest.min().map(|born| born + max_age + Duration::from_micros(1)),
             overdue,
