@@ -64,8 +64,8 @@ impl Bus {
         }
     }
 
-    /// Takes what the bus shows.
-    pub fn read(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) {
+    /// Takes what the bus shows. Returns whether that was all.
+    pub fn read(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) -> bool {
         match &mut self.side {
             Side::Interface(interface) => interface.read(now, hub, wall),
             Side::Sim(source) => {
@@ -76,8 +76,9 @@ impl Bus {
                 if let Some(failure) = source.take_failure() {
                     log::error!("{}: {failure}; the bus stays silent", hub.name());
                 }
+                true
             }
-            Side::Print(_) | Side::Feed => {}
+            Side::Print(_) | Side::Feed => true,
         }
     }
 

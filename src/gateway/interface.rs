@@ -162,17 +162,22 @@ impl Interface {
         self.set_state(hub, BusState::Absent);
     }
 
-    pub(super) fn read(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) {
+    pub(super) fn read(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) -> bool {
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.check(now, hub);
         }
         let mut total = 0;
+        let mut is_all = false;
         for _ in 0..BATCHES_MAX {
-            let Some(can) = &mut self.can else { break };
+            let Some(can) = &mut self.can else {
+                is_all = true;
+                break;
+            };
             let count = match can.receive() {
                 Ok(count) => count,
                 Err(error) => {
                     self.failed(now, hub, &error);
+                    is_all = true;
                     break;
                 }
             };
@@ -188,12 +193,14 @@ impl Interface {
             self.overflow = can.overflow();
             total += count;
             if count < bus::BATCH {
+                is_all = true;
                 break;
             }
         }
         if total > 0 {
             self.pace.read(now, total);
         }
+        is_all
     }
 
     fn failed(&mut self, now: Instant, hub: &mut Hub<Heap>, error: &std::io::Error) {

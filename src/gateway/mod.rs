@@ -385,7 +385,9 @@ impl Gateway {
             if bus.poll_timeout(now, hub).is_some_and(|at| at <= now) {
                 bus.read(now, hub, &mut self.wall);
             }
-            if hub.poll_timeout().is_some_and(|at| at <= now) {
+            // First what the bus showed: an echo that waits to be read is not overdue.
+            let is_due = hub.poll_timeout().is_some_and(|at| at <= now);
+            if is_due && bus.read(now, hub, &mut self.wall) {
                 hub.handle_timeout(now);
             }
         }

@@ -274,7 +274,8 @@ impl<M: Memory> Hub<M> {
         self.queue.is_busy()
     }
 
-    /// Lets old frames go and gives up on echoes that are overdue.
+    /// Lets old frames go and gives up on echoes that are overdue. To be called when the hub was told
+    /// of everything its bus had shown by then: an echo that waits to be read is not overdue.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.queue.drop_all_stale(now, self.policy.max_age);
         self.queue.give_up_echoes(now, self.policy.is_virtual);
