@@ -30,12 +30,10 @@ fn the_help_in_the_readme_is_the_help_there_is() {
 #[test]
 fn the_files_the_readme_points_to_are_there() {
     // Written by others, and checked by whoever puts the parts together.
-    const TO_COME: [&str; 1] = ["docs/benchmarks.md"];
     let links = README.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for (target, _) in links {
         let is_file = !target.starts_with('#') && !target.contains("://");
-        let exists = root.join(target).exists() || TO_COME.contains(&target);
-        assert!(!is_file || exists, "there is no {target}");
+        assert!(!is_file || root.join(target).exists(), "there is no {target}");
     }
 }
