@@ -29,7 +29,6 @@ fn the_help_in_the_readme_is_the_help_there_is() {
 
 #[test]
 fn the_files_the_readme_points_to_are_there() {
-    // Written by others, and checked by whoever puts the parts together.
     let links = README.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for (target, _) in links {
