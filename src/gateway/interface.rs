@@ -8,7 +8,12 @@ use super::bus::{Offer, RECHECK};
 use super::clock::WallClock;
 use super::memory::Heap;
 use super::pace::Pace;
-use crate::bus::{self, CanInterface, CreateError, OpenError, SendStop};
+use super::report;
+use crate::bus::raw::FD_BYTES;
+use crate::bus::{
+    self, CanInterface, ConfigureError, CreateError, Health, OpenError, Received, SendStop,
+    Settings,
+};
 use crate::cli::{DEFAULT_MAX_AGE, MaxAge};
 use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
@@ -25,11 +30,20 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// The same after an error nobody has a name for.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// How soon to ask a controller again that is not error-active: many a driver tells only of the way
+/// into trouble, and somebody else may restart it.
+const TROUBLE_RECHECK: Duration = Duration::from_secs(1);
+/// How soon to try again what the kernel refused.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// An interface, present or not.
 pub struct Interface {
     name: String,
     can: Option<CanInterface>,
     max_age: MaxAge,
+    /// How its controller is to be set, and the index of the interface for which that is settled.
+    settings: Option<Settings>,
+    settled: Option<u32>,
     /// Whether to make it, as a virtual one, when it is not there; and whether we did.
     create: bool,
     created: bool,
@@ -49,6 +63,8 @@ impl Interface {
             name,
             can: None,
             max_age,
+            settings: None,
+            settled: None,
             create,
             created: false,
             pace: Pace::default(),
@@ -57,6 +73,12 @@ impl Interface {
             overflow: 0,
             told: String::new(),
         }
+    }
+
+    /// Sets its controller so and switches it on, now and whenever it comes back.
+    #[must_use]
+    pub fn with_settings(self, settings: Option<Settings>) -> Self {
+        Self { settings, ..self }
     }
 
     /// Opens it, or says why that cannot be now nor by waiting.
@@ -84,10 +106,37 @@ impl Interface {
         if self.can.is_none() {
             if let Err(problem) = self.attach(now, hub) {
                 self.tell(&problem.to_string());
-                self.recheck_at = Some(now + Duration::from_secs(1));
+                self.recheck_at = Some(now + RETRY);
             }
         } else {
-            self.look(hub);
+            self.configure(now);
+            self.look(now, hub);
+        }
+    }
+
+    /// Sets its controller, once for each time it comes.
+    fn configure(&mut self, now: Instant) {
+        let Some(settings) = self.settings else { return };
+        let index = self.can.as_ref().map(CanInterface::index);
+        if index.is_some() && index == self.settled {
+            return;
+        }
+        match bus::configure(&self.name, &settings) {
+            Ok((index, changed)) => {
+                self.settled = Some(index);
+                let how = if changed { "set to" } else { "is already" };
+                log::info!("{}: {how} {settings}", self.name);
+            }
+            // Then there is nothing to open either, and that is said.
+            Err(ConfigureError::Absent) => {}
+            Err(problem) => {
+                self.tell(&problem.to_string());
+                if problem.may_pass() {
+                    self.recheck_at = Some(now + RETRY);
+                } else {
+                    self.settled = index;
+                }
+            }
         }
     }
 
@@ -97,7 +146,8 @@ impl Interface {
                 self.can = Some(can);
                 self.overflow = 0;
                 self.told.clear();
-                self.look(hub);
+                self.configure(now);
+                self.look(now, hub);
                 Ok(())
             }
             Err(OpenError::Absent { .. }) if self.create => {
@@ -124,32 +174,48 @@ impl Interface {
             Err(CreateError::Exists { .. }) => self.recheck_at = Some(now + RECHECK),
             Err(problem) => {
                 self.tell(&problem.to_string());
-                self.recheck_at = Some(now + Duration::from_secs(1));
+                self.recheck_at = Some(now + RETRY);
             }
         }
     }
 
     /// Tells the hub how the interface is.
-    fn look(&mut self, hub: &mut Hub<Heap>) {
+    fn look(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         let Some(can) = &self.can else { return };
+        let Some(link) = can.link() else { return self.detach(hub) };
         let is_virtual = can.is_virtual();
         let max_age = match self.max_age {
             MaxAge::ByBus => (!is_virtual).then_some(DEFAULT_MAX_AGE),
             MaxAge::Unlimited => None,
             MaxAge::Limit(limit) => Some(limit),
         };
-        let real_max = can.tx_queue_len().clamp(1, REAL_HANDED_MAX) as usize;
+        let real_max = link.tx_queue_len.clamp(1, REAL_HANDED_MAX) as usize;
         let handed_max = if is_virtual { HANDED_MAX } else { real_max };
-        let is_fd = can.is_fd();
+        let is_fd = link.mtu >= FD_BYTES as u32;
         hub.set_policy(Policy { max_age, is_fd, is_virtual, handed_max, ..*hub.policy() });
-        let state = if can.is_up() { BusState::Up } else { BusState::Down };
-        self.set_state(hub, state);
+        let known = Health::from(hub.status());
+        let health = match link.controller {
+            _ if !link.is_up => Health::unknown(BusState::Down),
+            Some(controller) => {
+                let told = controller.health();
+                Health { errors: told.errors.or(known.errors), ..told }
+            }
+            // What frames have told holds on.
+            None if matches!(known.state, BusState::Absent | BusState::Down) => {
+                Health::unknown(BusState::Up)
+            }
+            None => known,
+        };
+        let is_troubled = !matches!(health.state, BusState::Up | BusState::Down);
+        if is_troubled && link.controller.is_some() && self.recheck_at.is_none() {
+            self.recheck_at = Some(now + TROUBLE_RECHECK);
+        }
+        set_health(&self.name, hub, health);
     }
 
     fn set_state(&self, hub: &mut Hub<Heap>, state: BusState) {
         if hub.status().state != state {
-            log::info!("{}: {}", self.name, state.name());
-            hub.set_state(state, None);
+            set_health(&self.name, hub, Health::unknown(state));
         }
     }
 
@@ -159,6 +225,7 @@ impl Interface {
             hub.overflowed(overflow.saturating_sub(self.overflow));
         }
         self.retry_at = None;
+        self.settled = None;
         self.set_state(hub, BusState::Absent);
     }
 
@@ -180,6 +247,9 @@ impl Interface {
                 let Some(seen) = can.received(index) else { continue };
                 if seen.own {
                     self.retry_at = None;
+                }
+                if judge(can, hub, &seen) {
+                    self.recheck_at.get_or_insert(now + TROUBLE_RECHECK);
                 }
                 hub.set_clock(wall.offset_for(now, seen.stamp_us));
                 hub.seen(&seen.frame, seen.stamp_us, seen.own);
@@ -270,4 +340,29 @@ impl Interface {
             problem.clone_into(&mut self.told);
         }
     }
+}
+
+/// Takes what a frame tells of the state. Returns whether there is trouble the controller should be
+/// asked about again.
+fn judge(can: &CanInterface, hub: &mut Hub<Heap>, seen: &Received) -> bool {
+    let known = Health::from(hub.status());
+    // An error frame of our own is news of a peer's bus.
+    let is_news = seen.frame.is_error() && !seen.own;
+    let is_back = known.state == BusState::BusOff && !seen.frame.is_error();
+    if !is_news && !is_back {
+        return false;
+    }
+    let asked = is_back.then(|| can.link()?.controller).flatten();
+    // The frame may have waited here since before; the controller knows.
+    let health = asked.map_or_else(|| known.after(&seen.frame), |controller| controller.health());
+    set_health(can.name(), hub, health);
+    !can.is_virtual() && !matches!(health.state, BusState::Up | BusState::Down | BusState::Absent)
+}
+
+/// The one place where a change of state is made and told.
+fn set_health(name: &str, hub: &mut Hub<Heap>, health: Health) {
+    if hub.status().state != health.state {
+        log::info!("{name}: {}", report::health(health));
+    }
+    hub.set_state(health.state, health.errors);
 }

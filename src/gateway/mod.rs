@@ -31,7 +31,7 @@ pub use bus::{Bus, Side};
 pub use interface::Interface;
 pub use memory::{Heap, HeapSlots};
 pub use print::Printer;
-pub use report::{counters, reason};
+pub use report::{counters, health, reason};
 
 use crate::bus::LinkWatch;
 use crate::cli::{Endpoint, ListenAddress};
@@ -531,9 +531,9 @@ fn tell(
             log::warn!("{name}: {peer}: {frames} frames of its bus are missing, lost or too old");
             None
         }
-        Event::Bus(state) => {
-            log::info!("{name}: {peer}: its bus is {}", state.name());
-            Some(Notice::PeerBus(state))
+        Event::Bus(status) => {
+            log::info!("{name}: {peer}: its bus is {}", health(status.into()));
+            Some(Notice::PeerBus(status.state))
         }
         Event::Buses => Some(Notice::Buses(session.link.buses().map(str::to_owned).collect())),
     }

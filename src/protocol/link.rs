@@ -23,8 +23,8 @@ use super::peer::PeerNumber;
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
-    BUS_NAME_MAX, BusState, FILLER, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX, MODE_PLAIN,
-    Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
+    BUS_NAME_MAX, BusState, BusStatus, FILLER, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX,
+    MODE_PLAIN, Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
 };
 
 /// How long the preambles and greetings may take. Chosen: ten round trips of a bad radio link.
@@ -105,8 +105,8 @@ pub enum Event {
     },
     /// The peer's stream stands where this many frames are missing since it was last heard.
     Missing(u64),
-    /// The peer's bus has this state now.
-    Bus(BusState),
+    /// The peer's bus has another state than it was last told to have.
+    Bus(BusStatus),
     /// The peer has said which buses it has: [`Link::buses`].
     Buses,
 }
@@ -156,6 +156,7 @@ pub struct Link {
     pub(super) receipt_interval: Duration,
     pub(super) next_receipt: Instant,
     pub(super) status_told: Option<u32>,
+    peer_state: Option<BusState>,
     pub(super) clock: PeerClock,
     pub(super) echo: Option<(u64, Instant)>,
     round_trip: Option<Duration>,
@@ -216,6 +217,7 @@ impl Link {
             receipt_interval: RECEIPT_INTERVAL,
             next_receipt: now,
             status_told: None,
+            peer_state: None,
             clock: PeerClock::default(),
             echo: None,
             round_trip: None,
@@ -520,7 +522,9 @@ impl Link {
             Message::Ping(ping) => self.pinged(now, &ping),
             Message::Bus(status) => {
                 hub.peer_max_age(peer, status.max_age_us);
-                self.event(Event::Bus(status.state));
+                if self.peer_state.replace(status.state) != Some(status.state) {
+                    self.event(Event::Bus(status));
+                }
             }
             Message::Bye => return Ok(true),
             Message::Hello(_) | Message::Refuse(_) | Message::Buses(_) => {
