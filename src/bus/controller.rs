@@ -382,7 +382,7 @@ mod tests {
             words(&[0, 0]),
             // struct ifinfomsg: family and type, index, flags, change.
             words(&[0, 7, 1, 1]),
-            header(68, 18),
+            header(64, 18),
             header(8, 1),
             b"can\0".to_vec(),
             header(52, 2),

@@ -17,6 +17,8 @@ use rustix::net::{
 
 use super::controller::{self, Controller};
 use super::raw::FD_BYTES;
+use super::state::Health;
+use crate::protocol::wire::BusState;
 
 /// Longest interface name in bytes (`IFNAMSIZ` in `linux/if.h`, less the closing zero).
 const NAME_MAX: usize = 15;
@@ -24,6 +26,8 @@ const NAME_MAX: usize = 15;
 const HEADER: usize = 16;
 /// Bytes of `struct rtattr`, to a multiple of which attributes are padded (`linux/rtnetlink.h`).
 const ATTRIBUTE: usize = 4;
+/// In `linux/if.h`.
+const IFF_LOWER_UP: u32 = 1 << 16;
 /// Attribute numbers in `linux/if_link.h`.
 const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
@@ -48,6 +52,8 @@ pub struct Link {
     pub is_can: bool,
     /// Whether it is switched on (`IFF_UP`).
     pub is_up: bool,
+    /// Whether it can send (`IFF_LOWER_UP`); a controller that is off the bus cannot.
+    pub has_carrier: bool,
     /// Bytes of the largest frame it takes: 16 classic, 72 FD, more for XL (`linux/can.h`).
     pub mtu: u32,
     /// Frames its transmit queue holds (`txqueuelen`).
@@ -72,6 +78,18 @@ impl Link {
         Self::ask(index, None)
     }
 
+    /// The state of the bus, where there is a controller to know it. The kernel gives one that is
+    /// off the bus nothing to send, and says so by the carrier until it has restarted it.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        let health = self.controller?.health();
+        Some(match (self.is_up, self.has_carrier) {
+            (false, _) => Health::unknown(BusState::Down),
+            (true, false) => Health { state: BusState::BusOff, ..health },
+            (true, true) => health,
+        })
+    }
+
     fn ask(index: u32, name: Option<&str>) -> io::Result<Self> {
         let mut request = Request::new(libc::RTM_GETLINK, 0, index);
         let skip = libc::RTEXT_FILTER_SKIP_STATS.cast_unsigned();
@@ -87,11 +105,12 @@ impl Link {
     fn parse(answer: &[u8]) -> Option<Self> {
         (u16::from_ne_bytes(read(answer, 4)?) == libc::RTM_NEWLINK).then_some(())?;
         // struct ifinfomsg: family u8, pad u8, type u16, index i32, flags u32, change u32.
+        let flags = u32::from_ne_bytes(read(answer, HEADER + 8)?);
         let mut link = Self {
             index: u32::from_ne_bytes(read(answer, HEADER + 4)?),
             is_can: u16::from_ne_bytes(read(answer, HEADER + 2)?) == libc::ARPHRD_CAN,
-            is_up: u32::from_ne_bytes(read(answer, HEADER + 8)?) & libc::IFF_UP.cast_unsigned()
-                != 0,
+            is_up: flags & libc::IFF_UP.cast_unsigned() != 0,
+            has_carrier: flags & IFF_LOWER_UP != 0,
             mtu: 0,
             tx_queue_len: 0,
             kind: String::new(),

@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::report;
 use crate::bus::raw::FD_BYTES;
 use crate::bus::{
-    self, CanInterface, ConfigureError, CreateError, Health, OpenError, Received, SendStop,
+    self, CanInterface, ConfigureError, CreateError, Health, Link, OpenError, Received, SendStop,
     Settings,
 };
 use crate::cli::{DEFAULT_MAX_AGE, MaxAge};
@@ -118,7 +118,7 @@ impl Interface {
     fn configure(&mut self, now: Instant) {
         let Some(settings) = self.settings else { return };
         let index = self.can.as_ref().map(CanInterface::index);
-        if index.is_some() && index == self.settled {
+        if self.settled.is_some() && (index.is_none() || index == self.settled) {
             return;
         }
         match bus::configure(&self.name, &settings) {
@@ -127,26 +127,27 @@ impl Interface {
                 let how = if changed { "set to" } else { "is already" };
                 log::info!("{}: {how} {settings}", self.name);
             }
-            // Then there is nothing to open either, and that is said.
+            // Then there is nothing to open either, which is said.
             Err(ConfigureError::Absent) => {}
             Err(problem) => {
                 self.tell(&problem.to_string());
                 if problem.may_pass() {
                     self.recheck_at = Some(now + RETRY);
                 } else {
-                    self.settled = index;
+                    self.settled = Link::by_name(&self.name).ok().map(|link| link.index);
                 }
             }
         }
     }
 
     fn attach(&mut self, now: Instant, hub: &mut Hub<Heap>) -> Result<(), OpenError> {
+        // Before it is open, so that switching it off for that is no news.
+        self.configure(now);
         match CanInterface::open(&self.name) {
             Ok(can) => {
                 self.can = Some(can);
                 self.overflow = 0;
                 self.told.clear();
-                self.configure(now);
                 self.look(now, hub);
                 Ok(())
             }
@@ -194,21 +195,18 @@ impl Interface {
         let is_fd = link.mtu >= FD_BYTES as u32;
         hub.set_policy(Policy { max_age, is_fd, is_virtual, handed_max, ..*hub.policy() });
         let known = Health::from(hub.status());
-        let health = match link.controller {
+        let told = link.health();
+        let health = match told {
             _ if !link.is_up => Health::unknown(BusState::Down),
-            Some(controller) => {
-                let told = controller.health();
-                Health { errors: told.errors.or(known.errors), ..told }
-            }
+            Some(told) => Health { errors: told.errors.or(known.errors), ..told },
             // What frames have told holds on.
             None if matches!(known.state, BusState::Absent | BusState::Down) => {
                 Health::unknown(BusState::Up)
             }
             None => known,
         };
-        let is_troubled = !matches!(health.state, BusState::Up | BusState::Down);
-        if is_troubled && link.controller.is_some() && self.recheck_at.is_none() {
-            self.recheck_at = Some(now + TROUBLE_RECHECK);
+        if told.is_some_and(|told| !matches!(told.state, BusState::Up | BusState::Down)) {
+            self.recheck_by(now + TROUBLE_RECHECK);
         }
         set_health(&self.name, hub, health);
     }
@@ -217,6 +215,10 @@ impl Interface {
         if hub.status().state != state {
             set_health(&self.name, hub, Health::unknown(state));
         }
+    }
+
+    fn recheck_by(&mut self, at: Instant) {
+        self.recheck_at = Instant::earliest(self.recheck_at, Some(at));
     }
 
     fn detach(&mut self, hub: &mut Hub<Heap>) {
@@ -248,8 +250,8 @@ impl Interface {
                 if seen.own {
                     self.retry_at = None;
                 }
-                if judge(can, hub, &seen) {
-                    self.recheck_at.get_or_insert(now + TROUBLE_RECHECK);
+                if let Some(pause) = judge(can, hub, &seen) {
+                    self.recheck_at = Instant::earliest(self.recheck_at, Some(now + pause));
                 }
                 hub.set_clock(wall.offset_for(now, seen.stamp_us));
                 hub.seen(&seen.frame, seen.stamp_us, seen.own);
@@ -342,21 +344,29 @@ impl Interface {
     }
 }
 
-/// Takes what a frame tells of the state. Returns whether there is trouble the controller should be
-/// asked about again.
-fn judge(can: &CanInterface, hub: &mut Hub<Heap>, seen: &Received) -> bool {
+/// Takes what a frame tells of the state. Returns when to ask the controller about it.
+fn judge(can: &CanInterface, hub: &mut Hub<Heap>, seen: &Received) -> Option<Duration> {
     let known = Health::from(hub.status());
     // An error frame of our own is news of a peer's bus.
     let is_news = seen.frame.is_error() && !seen.own;
-    let is_back = known.state == BusState::BusOff && !seen.frame.is_error();
-    if !is_news && !is_back {
-        return false;
+    let was_off = known.state == BusState::BusOff;
+    if !is_news && (seen.frame.is_error() || !was_off) {
+        return None;
     }
-    let asked = is_back.then(|| can.link()?.controller).flatten();
-    // The frame may have waited here since before; the controller knows.
-    let health = asked.map_or_else(|| known.after(&seen.frame), |controller| controller.health());
+    let mut health = known.after(&seen.frame);
+    let is_back = was_off && health.state != BusState::BusOff;
+    // The frame may have waited here since before; the kernel knows.
+    if let Some(told) = is_back.then(|| can.link()?.health()).flatten() {
+        health = Health { errors: told.errors.or(health.errors), ..told };
+    }
     set_health(can.name(), hub, health);
-    !can.is_virtual() && !matches!(health.state, BusState::Up | BusState::Down | BusState::Absent)
+    match health.state {
+        _ if can.is_virtual() => None,
+        // The kernel tells of the restart a little before it does it.
+        BusState::BusOff if is_back => Some(RECHECK),
+        BusState::ErrorWarning | BusState::ErrorPassive | BusState::BusOff => Some(TROUBLE_RECHECK),
+        _ => None,
+    }
 }
 
 /// The one place where a change of state is made and told.
