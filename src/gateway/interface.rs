@@ -8,7 +8,7 @@ use super::bus::{Offer, RECHECK};
 use super::clock::WallClock;
 use super::memory::Heap;
 use super::pace::Pace;
-use super::report;
+use super::state_log::StateLog;
 use crate::bus::raw::FD_BYTES;
 use crate::bus::{
     self, CanInterface, ConfigureError, CreateError, Health, Link, OpenError, Received, SendStop,
@@ -53,6 +53,7 @@ pub struct Interface {
     overflow: u64,
     /// The last problem told, so that it is told once.
     told: String,
+    states: StateLog,
 }
 
 impl Interface {
@@ -72,6 +73,7 @@ impl Interface {
             recheck_at: None,
             overflow: 0,
             told: String::new(),
+            states: StateLog::default(),
         }
     }
 
@@ -94,14 +96,15 @@ impl Interface {
     pub(super) fn poll_timeout(&self, now: Instant, hub: &Hub<Heap>) -> Option<Instant> {
         let turn = self.pace.not_before(now).filter(|_| !hub.is_busy() && self.can.is_some());
         let retry = self.retry_at.filter(|_| hub.is_busy());
-        Instant::earliest(Instant::earliest(turn, retry), self.recheck_at)
+        let check = Instant::earliest(self.recheck_at, self.states.poll_timeout());
+        Instant::earliest(Instant::earliest(turn, retry), check)
     }
 
     /// Looks at the interface again: it may have come, gone, or been switched on or off.
     pub(super) fn check(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         self.recheck_at = None;
         if self.can.as_ref().is_some_and(|can| !can.is_present()) {
-            self.detach(hub);
+            self.detach(now, hub);
         }
         if self.can.is_none() {
             if let Err(problem) = self.attach(now, hub) {
@@ -183,7 +186,7 @@ impl Interface {
     /// Tells the hub how the interface is.
     fn look(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         let Some(can) = &self.can else { return };
-        let Some(link) = can.link() else { return self.detach(hub) };
+        let Some(link) = can.link() else { return self.detach(now, hub) };
         let is_virtual = can.is_virtual();
         let max_age = match self.max_age {
             MaxAge::ByBus => (!is_virtual).then_some(DEFAULT_MAX_AGE),
@@ -208,12 +211,12 @@ impl Interface {
         if told.is_some_and(|told| !matches!(told.state, BusState::Up | BusState::Down)) {
             self.recheck_by(now + TROUBLE_RECHECK);
         }
-        set_health(&self.name, hub, health);
+        set_health(now, &self.name, &mut self.states, hub, health);
     }
 
-    fn set_state(&self, hub: &mut Hub<Heap>, state: BusState) {
+    fn set_state(&mut self, now: Instant, hub: &mut Hub<Heap>, state: BusState) {
         if hub.status().state != state {
-            set_health(&self.name, hub, Health::unknown(state));
+            set_health(now, &self.name, &mut self.states, hub, Health::unknown(state));
         }
     }
 
@@ -221,20 +224,21 @@ impl Interface {
         self.recheck_at = Instant::earliest(self.recheck_at, Some(at));
     }
 
-    fn detach(&mut self, hub: &mut Hub<Heap>) {
+    fn detach(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         if let Some(mut can) = self.can.take() {
             let overflow = can.settle_overflow();
             hub.overflowed(overflow.saturating_sub(self.overflow));
         }
         self.retry_at = None;
         self.settled = None;
-        self.set_state(hub, BusState::Absent);
+        self.set_state(now, hub, BusState::Absent);
     }
 
     pub(super) fn read(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) {
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.check(now, hub);
         }
+        self.states.catch_up(now, format_args!("{}: ", self.name));
         let mut total = 0;
         for _ in 0..BATCHES_MAX {
             let Some(can) = &mut self.can else { break };
@@ -250,7 +254,7 @@ impl Interface {
                 if seen.own {
                     self.retry_at = None;
                 }
-                if let Some(pause) = judge(can, hub, &seen) {
+                if let Some(pause) = judge(now, can, &mut self.states, hub, &seen) {
                     self.recheck_at = Instant::earliest(self.recheck_at, Some(now + pause));
                 }
                 hub.set_clock(wall.offset_for(now, seen.stamp_us));
@@ -270,9 +274,9 @@ impl Interface {
 
     fn failed(&mut self, now: Instant, hub: &mut Hub<Heap>, error: &std::io::Error) {
         if bus::is_gone(error) {
-            self.detach(hub);
+            self.detach(now, hub);
         } else if bus::is_down(error) {
-            self.set_state(hub, BusState::Down);
+            self.set_state(now, hub, BusState::Down);
         } else {
             self.tell(&format!("{}: cannot be read: {error}", self.name));
         }
@@ -309,10 +313,10 @@ impl Interface {
                 SendStop::All | SendStop::Unsupported => continue,
                 SendStop::Full => self.retry_at = Some(now + FULL_PAUSE),
                 SendStop::Down => {
-                    self.set_state(hub, BusState::Down);
+                    self.set_state(now, hub, BusState::Down);
                     self.recheck_at = Some(now + RECHECK);
                 }
-                SendStop::Gone => self.detach(hub),
+                SendStop::Gone => self.detach(now, hub),
                 SendStop::Other(error) => {
                     self.tell(&format!("{}: cannot be written: {error}", self.name));
                     self.retry_at = Some(now + ERROR_PAUSE);
@@ -345,7 +349,13 @@ impl Interface {
 }
 
 /// Takes what a frame tells of the state. Returns when to ask the controller about it.
-fn judge(can: &CanInterface, hub: &mut Hub<Heap>, seen: &Received) -> Option<Duration> {
+fn judge(
+    now: Instant,
+    can: &CanInterface,
+    states: &mut StateLog,
+    hub: &mut Hub<Heap>,
+    seen: &Received,
+) -> Option<Duration> {
     let known = Health::from(hub.status());
     // An error frame of our own is news of a peer's bus.
     let is_news = seen.frame.is_error() && !seen.own;
@@ -359,7 +369,7 @@ fn judge(can: &CanInterface, hub: &mut Hub<Heap>, seen: &Received) -> Option<Dur
     if let Some(told) = is_back.then(|| can.link()?.health()).flatten() {
         health = Health { errors: told.errors.or(health.errors), ..told };
     }
-    set_health(can.name(), hub, health);
+    set_health(now, can.name(), states, hub, health);
     match health.state {
         _ if can.is_virtual() => None,
         // The kernel tells of the restart a little before it does it.
@@ -370,9 +380,15 @@ fn judge(can: &CanInterface, hub: &mut Hub<Heap>, seen: &Received) -> Option<Dur
 }
 
 /// The one place where a change of state is made and told.
-fn set_health(name: &str, hub: &mut Hub<Heap>, health: Health) {
+fn set_health(
+    now: Instant,
+    name: &str,
+    states: &mut StateLog,
+    hub: &mut Hub<Heap>,
+    health: Health,
+) {
     if hub.status().state != health.state {
-        log::info!("{name}: {}", report::health(health));
+        states.changed(now, format_args!("{name}: "), health);
     }
     hub.set_state(health.state, health.errors);
 }

@@ -17,6 +17,7 @@ mod print;
 mod report;
 pub mod runtime;
 mod session;
+mod state_log;
 mod wait;
 
 use core::cell::RefCell;
@@ -31,7 +32,7 @@ pub use bus::{Bus, Side};
 pub use interface::Interface;
 pub use memory::{Heap, HeapSlots};
 pub use print::Printer;
-pub use report::{counters, health, reason};
+pub use report::{counters, reason};
 
 use crate::bus::LinkWatch;
 use crate::cli::{Endpoint, ListenAddress};
@@ -273,7 +274,7 @@ impl Gateway {
             }
             self.input(now, job)?;
             self.pass_time(now);
-            self.tell_news(job)?;
+            self.tell_news(now, job)?;
             if job.turn(self, now)? {
                 self.end(now);
             }
@@ -407,7 +408,7 @@ impl Gateway {
     }
 
     /// Tells the news of links.
-    fn tell_news(&mut self, job: &mut dyn Job) -> Result<(), String> {
+    fn tell_news(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
         let mut number = 0;
         while let Some(session) = self.sessions.get_mut(number) {
             let Some(event) = session.link.poll_event() else {
@@ -415,7 +416,7 @@ impl Gateway {
                 continue;
             };
             let dialler = session.dialler;
-            let notice = tell(&mut self.diallers, &self.hubs, session, event);
+            let notice = tell(now, &mut self.diallers, &self.hubs, session, event);
             if let (Some(dialler), Some(notice)) = (dialler, notice) {
                 job.notice(self, dialler, &notice)?;
             }
@@ -510,9 +511,10 @@ impl Gateway {
 
 /// Logs an event of a link, and makes a notice of it.
 fn tell(
+    now: Instant,
     diallers: &mut [Dialler],
     hubs: &[Hub<Heap>],
-    session: &Session,
+    session: &mut Session,
     event: Event,
 ) -> Option<Notice<'static>> {
     let hub = session.link.place().and_then(|place| hubs.get(place.hub));
@@ -532,7 +534,8 @@ fn tell(
             None
         }
         Event::Bus(status) => {
-            log::info!("{name}: {peer}: its bus is {}", health(status.into()));
+            let whose = format_args!("{name}: {peer}: its bus is ");
+            session.states.changed(now, whose, status.into());
             Some(Notice::PeerBus(status.state))
         }
         Event::Buses => Some(Notice::Buses(session.link.buses().map(str::to_owned).collect())),

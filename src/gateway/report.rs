@@ -29,7 +29,7 @@ pub fn counters(hub: &Hub<Heap>, peer: &str, status: &PeerStatus) -> String {
 
 /// A bus' state, with its controller's error counters where they are known.
 #[must_use]
-pub fn health(health: Health) -> String {
+pub(super) fn health(health: Health) -> String {
     let state = health.state.name();
     match health.errors {
         Some((tx, rx)) => format!("{state} (error counters: tx {tx}, rx {rx})"),

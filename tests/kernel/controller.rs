@@ -3,14 +3,12 @@
 //! Its driver is a full one: bit rate, modes and state by netlink, error frames with counters, bus-off that takes the
 //! carrier away. It has no automatic restart, and no CAN FD.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::{
     fs::File,
     io::{Read, Write},
     os::fd::OwnedFd,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
 };
 

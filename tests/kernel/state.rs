@@ -90,6 +90,23 @@ fn both_ends_learn_the_state_and_the_error_counters() {
 }
 
 #[test]
+fn a_state_that_changes_all_the_time_does_not_flood_the_log() {
+    let pair = Pair::new();
+    let (server, client) = pair.joined();
+    let board = pair.board.can_sender("vcan0");
+    for _ in 0..1_000 {
+        board.send(&error(BUS_OFF, 0, 255, 0)).unwrap();
+        board.send(&error(RESTARTED, 0, 0, 0)).unwrap();
+    }
+    board.send(&error(CONTROLLER, TX_PASSIVE, 130, 0)).unwrap();
+    server.says_times("vcan0: error-passive (error counters: tx 130, rx 0), after", 1, 2 * SOON);
+    carries(&pair, "vcan0");
+    for log in [server.err(), client.err()] {
+        assert!(log.lines().count() < 30, "{} lines", log.lines().count());
+    }
+}
+
+#[test]
 fn a_virtual_bus_comes_back_from_bus_off_in_every_way_there_is() {
     let pair = Pair::new();
     let server = serve(&pair, &["vcan0", "--max-age", "500ms"]);
