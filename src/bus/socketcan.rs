@@ -290,7 +290,8 @@ impl CanInterface {
 
     /// Hands frames to the kernel in order, without waiting. A frame taken is not yet sent: its
     /// echo ([`Received::own`]) is the proof. A real controller's driver echoes when the frame was
-    /// on the bus, `vcan` as soon as it is queued.
+    /// on the bus, `vcan` as soon as it is queued; so do the few drivers without echo (no `ECHO` among
+    /// the flags `ip link` shows, such as `slcan`), where a confirmed frame may still be lost.
     ///
     /// The kernel sets the FDF flag of FD frames, so the echo of one given without differs in it.
     pub fn send(&mut self, frames: &[Frame]) -> SendOutcome {
