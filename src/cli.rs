@@ -21,6 +21,7 @@ pub use bus_spec::{BusPair, BusSpec};
 pub use error::{CliError, ValueError};
 pub use meaning::frame_to_send;
 
+use crate::bus::Settings;
 use crate::protocol::frame::Frame;
 
 /// Age limit of frames toward a real bus unless told otherwise: longer than any sound link needs,
@@ -69,6 +70,8 @@ pub struct Serve {
     pub listen: Vec<ListenAddress>,
     /// Whether nothing from peers may reach the buses.
     pub read_only: bool,
+    /// How the controllers of all interfaces are to be set; `None`: as they are.
+    pub settings: Option<Settings>,
     /// What holds for every link and history.
     pub limits: Limits,
 }

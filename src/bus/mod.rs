@@ -6,18 +6,22 @@
 //! something about the interfaces has changed; the gateway then decides.
 //!
 //! ```text
-//!   gateway   CanInterface::receive, send      LinkWatch::drain      create_vcan
+//!   gateway   CanInterface::receive, send      LinkWatch::drain      create_vcan, configure
 //!                    |        ^                       ^                    |
 //!   here       raw::decode  raw::encode               |                    |
 //!                    |        |                       |                    |
 //!   sys         recvmmsg   sendmmsg              rtnetlink: Link, changes, new interfaces
 //! ```
 
+pub mod controller;
 pub mod netlink;
 pub mod raw;
 pub mod sim;
 pub mod socketcan;
+pub mod state;
 
 pub use crate::sys::BATCH;
+pub use controller::{ConfigureError, Controller, Settings, configure};
 pub use netlink::{CreateError, DeleteError, Link, LinkWatch, create_vcan, delete};
 pub use socketcan::{CanInterface, OpenError, Received, SendOutcome, SendStop, is_down, is_gone};
+pub use state::Health;

@@ -15,7 +15,10 @@ use rustix::net::{
     socket_with,
 };
 
+use super::controller::{self, Controller};
 use super::raw::FD_BYTES;
+use super::state::Health;
+use crate::protocol::wire::BusState;
 
 /// Longest interface name in bytes (`IFNAMSIZ` in `linux/if.h`, less the closing zero).
 const NAME_MAX: usize = 15;
@@ -23,14 +26,17 @@ const NAME_MAX: usize = 15;
 const HEADER: usize = 16;
 /// Bytes of `struct rtattr`, to a multiple of which attributes are padded (`linux/rtnetlink.h`).
 const ATTRIBUTE: usize = 4;
+/// In `linux/if.h`.
+const IFF_LOWER_UP: u32 = 1 << 16;
 /// Attribute numbers in `linux/if_link.h`.
 const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(super) const IFLA_MTU: u16 = 4;
 const IFLA_TXQLEN: u16 = 13;
-const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
 /// Inside `IFLA_LINKINFO` (`linux/if_link.h`).
-const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
 /// The part of an attribute's type that is its number (`NLA_TYPE_MASK` in `linux/netlink.h`).
 const TYPE_MASK: u16 = 0x3FFF;
 /// Room for the answer about one interface: the kernel's own size for them is a page or 8 KiB
@@ -46,12 +52,16 @@ pub struct Link {
     pub is_can: bool,
     /// Whether it is switched on (`IFF_UP`).
     pub is_up: bool,
+    /// Whether it can send (`IFF_LOWER_UP`); a controller that is off the bus cannot.
+    pub has_carrier: bool,
     /// Bytes of the largest frame it takes: 16 classic, 72 FD, more for XL (`linux/can.h`).
     pub mtu: u32,
     /// Frames its transmit queue holds (`txqueuelen`).
     pub tx_queue_len: u32,
     /// Its sort: `can`, `vcan`, `vxcan`; empty where the driver has none.
     pub kind: String,
+    /// Its controller, where it has one that the kernel can ask.
+    pub controller: Option<Controller>,
 }
 
 impl Link {
@@ -66,6 +76,18 @@ impl Link {
     /// Asks by index. [`io::ErrorKind::NotFound`] if there is none.
     pub fn by_index(index: u32) -> io::Result<Self> {
         Self::ask(index, None)
+    }
+
+    /// The state of the bus, where there is a controller to know it. The kernel gives one that is
+    /// off the bus nothing to send, and says so by the carrier until it has restarted it.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        let health = self.controller?.health();
+        Some(match (self.is_up, self.has_carrier) {
+            (false, _) => Health::unknown(BusState::Down),
+            (true, false) => Health { state: BusState::BusOff, ..health },
+            (true, true) => health,
+        })
     }
 
     fn ask(index: u32, name: Option<&str>) -> io::Result<Self> {
@@ -83,20 +105,22 @@ impl Link {
     fn parse(answer: &[u8]) -> Option<Self> {
         (u16::from_ne_bytes(read(answer, 4)?) == libc::RTM_NEWLINK).then_some(())?;
         // struct ifinfomsg: family u8, pad u8, type u16, index i32, flags u32, change u32.
+        let flags = u32::from_ne_bytes(read(answer, HEADER + 8)?);
         let mut link = Self {
             index: u32::from_ne_bytes(read(answer, HEADER + 4)?),
             is_can: u16::from_ne_bytes(read(answer, HEADER + 2)?) == libc::ARPHRD_CAN,
-            is_up: u32::from_ne_bytes(read(answer, HEADER + 8)?) & libc::IFF_UP.cast_unsigned()
-                != 0,
+            is_up: flags & libc::IFF_UP.cast_unsigned() != 0,
+            has_carrier: flags & IFF_LOWER_UP != 0,
             mtu: 0,
             tx_queue_len: 0,
             kind: String::new(),
+            controller: None,
         };
         for (number, payload) in attributes(answer.get(2 * HEADER..)?) {
             match number {
                 IFLA_MTU => link.mtu = u32::from_ne_bytes(read(payload, 0)?),
                 IFLA_TXQLEN => link.tx_queue_len = u32::from_ne_bytes(read(payload, 0)?),
-                IFLA_LINKINFO => link.kind = info_kind(payload),
+                IFLA_LINKINFO => (link.kind, link.controller) = info(payload),
                 _ => {}
             }
         }
@@ -104,18 +128,20 @@ impl Link {
     }
 }
 
-fn info_kind(info: &[u8]) -> String {
-    let kind = attributes(info).find(|(number, _)| *number == IFLA_INFO_KIND);
-    let text = kind.and_then(|(_, payload)| payload.split(|byte| *byte == 0).next());
-    String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+fn info(info: &[u8]) -> (String, Option<Controller>) {
+    let find = |wanted| attributes(info).find(|(number, _)| *number == wanted);
+    let kind = find(IFLA_INFO_KIND).and_then(|(_, payload)| payload.split(|b| *b == 0).next());
+    let kind = String::from_utf8_lossy(kind.unwrap_or_default()).into_owned();
+    let data = find(IFLA_INFO_DATA).filter(|_| kind == controller::KIND);
+    (kind, data.map(|(_, payload)| Controller::parse(payload)))
 }
 
-/// One request about one interface, as bytes.
-struct Request(Vec<u8>);
+/// One request about one interface, as bytes; or the inside of a nested attribute.
+pub(super) struct Request(pub(super) Vec<u8>);
 
 impl Request {
     /// A request of this kind about the interface of this index; zero for none, or by name.
-    fn new(kind: u16, flags: libc::c_int, index: u32) -> Self {
+    pub(super) fn new(kind: u16, flags: libc::c_int, index: u32) -> Self {
         // struct nlmsghdr: length u32, kind u16, flags u16, sequence u32, port u32.
         let mut bytes = vec![0; 2 * HEADER];
         write(&mut bytes, 4, &kind.to_ne_bytes());
@@ -124,14 +150,14 @@ impl Request {
         Self(bytes)
     }
 
-    /// Asks for the interface to be on, and for no other change of its flags.
-    fn switch_on(&mut self) {
-        let up = libc::IFF_UP.cast_unsigned().to_ne_bytes();
-        write(&mut self.0, HEADER + 8, &up);
-        write(&mut self.0, HEADER + 12, &up);
+    /// Asks for the interface to be on, or off, and for no other change of its flags.
+    pub(super) fn switch(&mut self, is_on: bool) {
+        let up = libc::IFF_UP.cast_unsigned();
+        write(&mut self.0, HEADER + 8, &(if is_on { up } else { 0 }).to_ne_bytes());
+        write(&mut self.0, HEADER + 12, &up.to_ne_bytes());
     }
 
-    fn push(&mut self, number: u16, payload: &[u8]) {
+    pub(super) fn push(&mut self, number: u16, payload: &[u8]) {
         let len = (ATTRIBUTE + payload.len()) as u16;
         self.0.extend(len.to_ne_bytes());
         self.0.extend(number.to_ne_bytes());
@@ -139,12 +165,12 @@ impl Request {
         self.0.resize(self.0.len().next_multiple_of(ATTRIBUTE), 0);
     }
 
-    fn push_text(&mut self, number: u16, text: &str) {
+    pub(super) fn push_text(&mut self, number: u16, text: &str) {
         self.push(number, &[text.as_bytes(), &[0]].concat());
     }
 
     /// Sends it; the answer, or the error the kernel answered with.
-    fn exchange(mut self) -> io::Result<Vec<u8>> {
+    pub(super) fn exchange(mut self) -> io::Result<Vec<u8>> {
         let len = self.0.len() as u32;
         write(&mut self.0, 0, &len.to_ne_bytes());
         let socket = open_route(SocketFlags::CLOEXEC, 0)?;
@@ -172,7 +198,7 @@ fn unreadable() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the kernel gave an unreadable netlink answer")
 }
 
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     core::iter::from_fn(move || {
         let len = usize::from(u16::from_ne_bytes(read(bytes, 0)?));
         let number = u16::from_ne_bytes(read(bytes, 2)?) & TYPE_MASK;
@@ -182,7 +208,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
@@ -324,7 +350,7 @@ pub fn create_vcan(name: &str) -> Result<(), CreateError> {
     let mut info = Request(Vec::new());
     info.push_text(IFLA_INFO_KIND, "vcan");
     let mut request = Request::new(libc::RTM_NEWLINK, flags, 0);
-    request.switch_on();
+    request.switch(true);
     request.push_text(IFLA_IFNAME, name);
     request.push(IFLA_MTU, &(FD_BYTES as u32).to_ne_bytes());
     request.push(IFLA_LINKINFO, &info.0);

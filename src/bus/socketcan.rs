@@ -225,7 +225,7 @@ impl CanInterface {
         self.link().is_some_and(|link| link.is_up)
     }
 
-    /// Whether it still exists. Asks the kernel: not for every frame.
+    /// Whether it still exists under its name. Asks the kernel: not for every frame.
     #[must_use]
     pub fn is_present(&self) -> bool {
         self.link().is_some()
@@ -238,8 +238,11 @@ impl CanInterface {
         self.link().map_or(0, |link| link.tx_queue_len)
     }
 
-    fn link(&self) -> Option<Link> {
-        Link::by_index(self.index).ok()
+    /// All the kernel knows of it; `None` when it is gone, which includes that it goes by another
+    /// name now, for then it is no more what was asked for. Asks the kernel: not for every frame.
+    #[must_use]
+    pub fn link(&self) -> Option<Link> {
+        Link::by_name(&self.name).ok().filter(|link| link.index == self.index)
     }
 
     /// Reads up to [`BATCH`] waiting frames, without waiting: how many, zero if there are none.
@@ -287,7 +290,8 @@ impl CanInterface {
 
     /// Hands frames to the kernel in order, without waiting. A frame taken is not yet sent: its
     /// echo ([`Received::own`]) is the proof. A real controller's driver echoes when the frame was
-    /// on the bus, `vcan` as soon as it is queued.
+    /// on the bus, `vcan` as soon as it is queued; so do the few drivers without echo (no `ECHO` among
+    /// the flags `ip link` shows, such as `slcan`), where a confirmed frame may still be lost.
     ///
     /// The kernel sets the FDF flag of FD frames, so the echo of one given without differs in it.
     pub fn send(&mut self, frames: &[Frame]) -> SendOutcome {

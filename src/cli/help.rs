@@ -88,6 +88,8 @@ NAME
 
 SYNOPSIS
     canspan serve BUS... [--listen ADDR[:PORT]]... [--insecure] [--read-only]
+                  [--bitrate RATE [--dbitrate RATE] [--sample-point PART]
+                  [--dsample-point PART] [--restart-ms MS] [--listen-only]]
                   [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
 
     BUS is one of
@@ -108,6 +110,21 @@ OPTIONS
         reaches the port can read the bus and send to it.
     --read-only
         Let nothing from peers reach the buses.
+    --bitrate RATE
+        Set every interface to this many bits per second (500k, 1M) and switch
+        it on, now and whenever it comes back. Needs CAP_NET_ADMIN, unless it
+        is on and set so already. Default: leave interfaces as they are.
+    --dbitrate RATE
+        Use CAN FD, with this rate in the data phase. Default: classic CAN.
+    --sample-point PART, --dsample-point PART
+        Where in a bit it is read, as in 0.875; the second in the data phase.
+        Default: what CiA recommends.
+    --restart-ms MS
+        Let the controller come back by itself so many milliseconds after
+        bus-off; 0: never. Default: leave it as it is.
+    --listen-only
+        Send nothing at all, no acknowledgements either; frames from peers are
+        refused, as with --read-only.
     --history SIZE
         Memory for the history of each bus, in bytes, or with k, M or G; what it
         holds can be resumed after a cut. At least 64k. Default: 4M, which is
@@ -122,6 +139,7 @@ OPTIONS
 EXAMPLES
     canspan serve can0 can1
     canspan serve can0 --listen 0.0.0.0 --insecure --read-only
+    canspan serve can0 --bitrate 500k --dbitrate 2M --restart-ms 100
     canspan serve 'sim:demo?rate=1000'
 ";
 

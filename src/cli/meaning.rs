@@ -6,12 +6,17 @@ use core::time::Duration;
 
 use super::bus_spec::parse_name;
 use super::error::{CliError, ValueError};
-use super::quantity::{parse_max_age, parse_size, parse_time};
+use super::quantity::{
+    parse_bitrate, parse_data_bitrate, parse_max_age, parse_restart, parse_sample_point,
+    parse_size, parse_time,
+};
 use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe};
 use super::{
     BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, Dump, Endpoint,
     FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve,
 };
+use crate::bus::Settings;
+use crate::bus::controller::BitTiming;
 use crate::protocol::frame::Frame;
 use crate::text::parse_frame;
 
@@ -53,12 +58,46 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
     if listen.is_empty() {
         listen.push(ListenAddress::default());
     }
+    let settings = resolve_settings(&typed)?;
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
     // Last, so that nobody adds --insecure only to be told of a typing mistake.
     if !typed.insecure {
         refuse_open(&listen, typed.read_only)?;
     }
-    Ok(Serve { buses, listen, read_only: typed.read_only, limits })
+    Ok(Serve { buses, listen, read_only: typed.read_only, settings, limits })
+}
+
+/// How controllers are to be set, if at all.
+fn resolve_settings(typed: &TypedServe) -> Result<Option<Settings>, CliError> {
+    let bitrate = given("--bitrate", &typed.bitrate, parse_bitrate)?;
+    let sample_point = given("--sample-point", &typed.sample_point, parse_sample_point)?;
+    let dbitrate = given("--dbitrate", &typed.dbitrate, parse_data_bitrate)?;
+    let dsample_point = given("--dsample-point", &typed.dsample_point, parse_sample_point)?;
+    let restart_ms = given("--restart-ms", &typed.restart_ms, parse_restart)?;
+    if dbitrate.is_none() && dsample_point.is_some() {
+        return Err(CliError::usage("--dsample-point means nothing without --dbitrate"));
+    }
+    let Some(bitrate) = bitrate else {
+        let companions = [
+            ("--sample-point", sample_point.is_some()),
+            ("--dbitrate", dbitrate.is_some()),
+            ("--restart-ms", restart_ms.is_some()),
+            ("--listen-only", typed.listen_only),
+        ];
+        return match companions.into_iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => Err(CliError::usage(format!(
+                "{name} means nothing without --bitrate, as in `canspan serve can0 --bitrate 500k`"
+            ))),
+            None => Ok(None),
+        };
+    };
+    if dbitrate.is_some_and(|data| data < bitrate) {
+        return Err(CliError::usage("--dbitrate is lower than --bitrate; in CAN FD it is not"));
+    }
+    let timing = BitTiming { bitrate, sample_point: sample_point.unwrap_or(0) };
+    let data_timing =
+        dbitrate.map(|bitrate| BitTiming { bitrate, sample_point: dsample_point.unwrap_or(0) });
+    Ok(Some(Settings { timing, data_timing, restart_ms, listen_only: typed.listen_only }))
 }
 
 /// There are no keys yet, so an address others can reach has to be asked for in so many words.
@@ -158,6 +197,15 @@ fn parse_heartbeat(text: &str) -> Result<Duration, ValueError> {
         return Ok(time);
     }
     Err(ValueError::new(format!("`{text}` is not between 50ms and 5m")))
+}
+
+/// The value of an option, where it is given.
+fn given<T>(
+    name: &str,
+    text: &Option<String>,
+    parse: fn(&str) -> Result<T, ValueError>,
+) -> Result<Option<T>, CliError> {
+    text.as_deref().map(|text| option(name, parse(text))).transpose()
 }
 
 /// Names the option whose value is wrong.

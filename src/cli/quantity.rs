@@ -5,6 +5,18 @@ use core::time::Duration;
 use super::MaxAge;
 use super::error::ValueError;
 
+/// Lowest bit rate in bit/s: less than any transceiver's time-out for a stuck bus allows. Chosen to
+/// catch a missing unit.
+const BITRATE_MIN: u64 = 1_000;
+/// Highest in bit/s: that of a classic bus (ISO 11898-1), which is that of arbitration in CAN FD.
+const BITRATE_MAX: u64 = 1_000_000;
+/// Highest in bit/s of the data phase: twice what transceivers are made for. Chosen to catch a wrong
+/// unit; the controller knows its own limit.
+const DATA_BITRATE_MAX: u64 = 20_000_000;
+/// Longest pause of a controller after bus-off, in milliseconds: an hour. Chosen to catch a wrong
+/// unit.
+const RESTART_MAX: u32 = 3_600_000;
+
 /// Smallest history, in bytes: a few thousand frames, so that a link in trouble for a blink has
 /// something to resume from.
 const SIZE_MIN: u64 = 64 << 10;
@@ -36,6 +48,65 @@ pub(super) fn parse_size(text: &str) -> Result<usize, ValueError> {
     usize::try_from(bytes).ok().filter(|_| bytes <= SIZE_MAX).ok_or_else(|| {
         ValueError::new(format!(
             "`{text}` is too much for a history; the most is 64G, or what this machine can address"
+        ))
+    })
+}
+
+/// Reads a bit rate in bit/s: `500k`, `1M` (of 1000) or plain bits.
+pub(super) fn parse_bitrate(text: &str) -> Result<u32, ValueError> {
+    parse_rate(text, BITRATE_MAX, "1M, or more only in the data phase (--dbitrate)")
+}
+
+/// Reads a bit rate of the data phase in bit/s.
+pub(super) fn parse_data_bitrate(text: &str) -> Result<u32, ValueError> {
+    parse_rate(text, DATA_BITRATE_MAX, "20M")
+}
+
+fn parse_rate(text: &str, max: u64, most: &str) -> Result<u32, ValueError> {
+    let rate = split_unit(text).and_then(|(number, unit)| match unit {
+        "" => Some(number),
+        "k" | "K" => number.checked_mul(1_000),
+        "m" | "M" => number.checked_mul(1_000_000),
+        _ => None,
+    });
+    let Some(rate) = rate else {
+        return Err(ValueError::new(format!("`{text}` is no bit rate; one is 500k or 1M")));
+    };
+    if rate < BITRATE_MIN {
+        let known = if split_unit(text).is_some_and(|(_, unit)| unit.is_empty()) && rate > 0 {
+            format!("; is {text}k meant?")
+        } else {
+            String::new()
+        };
+        return Err(ValueError::new(format!("`{text}` is less than 1k bit/s{known}")));
+    }
+    u32::try_from(rate)
+        .ok()
+        .filter(|_| rate <= max)
+        .ok_or_else(|| ValueError::new(format!("`{text}` is too fast; the most is {most}")))
+}
+
+/// Reads a sample point, `0.875`, into thousandths of a bit.
+pub(super) fn parse_sample_point(text: &str) -> Result<u32, ValueError> {
+    let digits = text.strip_prefix("0.").filter(|digits| {
+        (1..=3).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    let thousandths = digits.and_then(|digits| format!("{digits:0<3}").parse().ok());
+    thousandths.filter(|thousandths| *thousandths > 0).ok_or_else(|| {
+        ValueError::new(format!(
+            "`{text}` is no sample point; one is 0.875, a part of a bit with up to three digits"
+        ))
+    })
+}
+
+/// Reads the milliseconds after which a controller leaves bus-off; zero for not at all.
+pub(super) fn parse_restart(text: &str) -> Result<u32, ValueError> {
+    let millis = split_unit(text).filter(|(_, unit)| matches!(*unit, "" | "ms"));
+    let millis = millis.and_then(|(number, _)| u32::try_from(number).ok());
+    millis.filter(|millis| *millis <= RESTART_MAX).ok_or_else(|| {
+        ValueError::new(format!(
+            "`{text}` is no pause; one is 100, in milliseconds; 0 is for a controller that stays \
+             off, and an hour is the most"
         ))
     })
 }

@@ -4,6 +4,7 @@ use argh::FromArgs;
 
 use super::help::CommandName;
 use super::*;
+use crate::bus::controller::BitTiming;
 use crate::bus::sim::SimSource;
 use crate::text::AsText;
 
@@ -123,6 +124,7 @@ fn serve_has_defaults() {
             buses: vec![BusSpec::Interface("can0".into())],
             listen: vec![ListenAddress { host: "127.0.0.1".into(), port: 22677 }],
             read_only: false,
+            settings: None,
             limits: Limits {
                 history_bytes: 4 * 1024 * 1024,
                 max_age: MaxAge::ByBus,
@@ -148,6 +150,28 @@ fn serve_takes_all_its_options_in_both_spellings() {
     let joined = "serve --listen=[::]:1 --listen=:2 --insecure --read-only --history=512k \
                   --max-age=none --heartbeat=1s -- can0 sim:x";
     assert_eq!(serve(joined), apart);
+}
+
+#[test]
+fn controllers_are_set_as_told() {
+    let plain = serve("serve can0 --bitrate 500k").settings.unwrap();
+    let timing = BitTiming { bitrate: 500_000, sample_point: 0 };
+    let nothing = Settings { timing, data_timing: None, restart_ms: None, listen_only: false };
+    assert_eq!(plain, nothing);
+    let full = serve(
+        "serve can0 --bitrate 1M --sample-point 0.8 --dbitrate 2M --dsample-point 0.75 \
+         --restart-ms 100 --listen-only",
+    );
+    assert_eq!(
+        full.settings.unwrap(),
+        Settings {
+            timing: BitTiming { bitrate: 1_000_000, sample_point: 800 },
+            data_timing: Some(BitTiming { bitrate: 2_000_000, sample_point: 750 }),
+            restart_ms: Some(100),
+            listen_only: true,
+        }
+    );
+    assert!(!full.read_only, "a simulated bus beside it may still be written");
 }
 
 #[test]
@@ -226,6 +250,21 @@ fn nonsense_is_explained() {
         ("serve can0 --heartbeat 1ms", "not between"),
         ("serve can0 --heartbeat 10m", "not between"),
         ("serve -", "`-`"),
+        ("serve can0 --bitrate 500", "is 500k meant"),
+        ("serve can0 --bitrate 0", "less than 1k"),
+        ("serve can0 --bitrate fast", "--bitrate: `fast` is no bit rate"),
+        ("serve can0 --bitrate 2M", "only in the data phase"),
+        ("serve can0 --bitrate 500k --dbitrate 21M", "the most is 20M"),
+        ("serve can0 --bitrate 500k --dbitrate 250k", "lower than --bitrate"),
+        ("serve can0 --bitrate 500k --dsample-point 0.8", "without --dbitrate"),
+        ("serve can0 --bitrate 500k --sample-point 87.5%", "is no sample point"),
+        ("serve can0 --bitrate 500k --sample-point 0.000", "is no sample point"),
+        ("serve can0 --bitrate 500k --restart-ms 1s", "--restart-ms: `1s` is no pause"),
+        ("serve can0 --sample-point 0.8", "--sample-point means nothing without --bitrate"),
+        ("serve can0 --dbitrate 2M", "--dbitrate means nothing without --bitrate"),
+        ("serve can0 --restart-ms 100", "--restart-ms means nothing without --bitrate"),
+        ("serve can0 --listen-only", "--listen-only means nothing without --bitrate"),
+        ("serve can0 --listen-only=yes", "--listen-only takes no value"),
         ("connect", "connect needs a host"),
         ("connect board can0 can0:vcan1", "remote bus `can0`"),
         ("connect board can0:x can1:x", "the local `x`"),

@@ -7,7 +7,7 @@ use super::error::CliError;
 use super::words::Words;
 
 /// The options that take no value.
-pub(super) const SWITCHES: &[&str] = &["--insecure", "--read-only", "--create"];
+pub(super) const SWITCHES: &[&str] = &["--insecure", "--read-only", "--create", "--listen-only"];
 
 /// Carries a CAN bus over TCP.
 #[derive(FromArgs, Debug)]
@@ -42,6 +42,24 @@ pub(super) struct TypedServe {
     /// let nothing from peers reach the buses
     #[argh(switch)]
     pub(super) read_only: bool,
+    /// bits per second
+    #[argh(option)]
+    pub(super) bitrate: Option<String>,
+    /// bits per second of the data phase
+    #[argh(option)]
+    pub(super) dbitrate: Option<String>,
+    /// where in a bit it is read
+    #[argh(option)]
+    pub(super) sample_point: Option<String>,
+    /// the same in the data phase
+    #[argh(option)]
+    pub(super) dsample_point: Option<String>,
+    /// milliseconds from bus-off to the next try
+    #[argh(option)]
+    pub(super) restart_ms: Option<String>,
+    /// send nothing, not even acknowledgements
+    #[argh(switch)]
+    pub(super) listen_only: bool,
     /// bytes of history
     #[argh(option)]
     pub(super) history: Option<String>,

@@ -13,7 +13,7 @@ impl Connecting {
         let limits = &self.connect.limits;
         let options = link_options(limits.heartbeat);
         let policy = policy(&pair.local, limits, LISTENER_WINDOW);
-        let side = side(&pair.local, limits.max_age, self.connect.create)?;
+        let side = side(&pair.local, limits.max_age, self.connect.create, None)?;
         let queue_max = 2 * LISTENER_WINDOW as usize;
         let name = pair.local.name();
         let hub = gateway.add_bus(name, limits.history_bytes, policy, queue_max, side)?;

@@ -8,6 +8,7 @@ mod serve;
 use core::time::Duration;
 use std::io;
 
+use crate::bus::Settings;
 use crate::bus::sim::Source;
 use crate::cli::{BusSpec, Command, Limits, MaxAge};
 use crate::gateway::{Gateway, Interface, Side};
@@ -40,10 +41,16 @@ fn link_options(heartbeat: Duration) -> LinkOptions {
 }
 
 /// A bus of the command line.
-fn side(spec: &BusSpec, max_age: MaxAge, create: bool) -> Result<Side, String> {
+fn side(
+    spec: &BusSpec,
+    max_age: MaxAge,
+    create: bool,
+    settings: Option<Settings>,
+) -> Result<Side, String> {
     match spec {
         BusSpec::Interface(name) => {
-            Ok(Side::Interface(Interface::new(name.clone(), max_age, create)))
+            let interface = Interface::new(name.clone(), max_age, create);
+            Ok(Side::Interface(Box::new(interface.with_settings(settings))))
         }
         BusSpec::Sim { source, .. } => {
             Source::open(source).map(Side::Sim).map_err(|error| error.to_string())

@@ -1,7 +1,7 @@
 //! `canspan serve`: owns buses, and lets peers join them.
 
 use super::{BOARD_WINDOW, gateway, link_options, policy, side};
-use crate::cli::Serve;
+use crate::cli::{BusSpec, Serve};
 use crate::gateway::{Job, LINKS_MAX};
 use crate::protocol::Policy;
 
@@ -12,9 +12,12 @@ pub(super) fn run(serve: Serve) -> Result<(), String> {
     let limits = serve.limits;
     let mut gateway = gateway(link_options(limits.heartbeat))?;
     for spec in &serve.buses {
-        let read_only = serve.read_only;
+        // What a controller that only listens is given to send vanishes without a word.
+        let is_mute = serve.settings.is_some_and(|settings| settings.listen_only);
+        let is_interface = matches!(spec, BusSpec::Interface(_));
+        let read_only = serve.read_only || is_mute && is_interface;
         let policy = Policy { read_only, ..policy(spec, &limits, BOARD_WINDOW) };
-        let side = side(spec, limits.max_age, false)?;
+        let side = side(spec, limits.max_age, false, serve.settings)?;
         let queue_max = LINKS_MAX * BOARD_WINDOW as usize;
         gateway.add_bus(spec.name(), limits.history_bytes, policy, queue_max, side)?;
     }

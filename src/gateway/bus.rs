@@ -28,7 +28,7 @@ pub struct Bus {
 /// Where a bus' frames come from and go to.
 pub enum Side {
     /// A CAN interface of the kernel.
-    Interface(Interface),
+    Interface(Box<Interface>),
     /// Inside this process: what is sent is on the bus at once.
     Sim(Source),
     /// Standard output.

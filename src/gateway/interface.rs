@@ -8,7 +8,12 @@ use super::bus::{Offer, RECHECK};
 use super::clock::WallClock;
 use super::memory::Heap;
 use super::pace::Pace;
-use crate::bus::{self, CanInterface, CreateError, OpenError, SendStop};
+use super::state_log::StateLog;
+use crate::bus::raw::FD_BYTES;
+use crate::bus::{
+    self, CanInterface, ConfigureError, CreateError, Health, Link, OpenError, Received, SendStop,
+    Settings,
+};
 use crate::cli::{DEFAULT_MAX_AGE, MaxAge};
 use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
@@ -25,11 +30,20 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// The same after an error nobody has a name for.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// How soon to ask a controller again that is not error-active: many a driver tells only of the way
+/// into trouble, and somebody else may restart it.
+const TROUBLE_RECHECK: Duration = Duration::from_secs(1);
+/// How soon to try again what the kernel refused.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// An interface, present or not.
 pub struct Interface {
     name: String,
     can: Option<CanInterface>,
     max_age: MaxAge,
+    /// How its controller is to be set, and the index of the interface for which that is settled.
+    settings: Option<Settings>,
+    settled: Option<u32>,
     /// Whether to make it, as a virtual one, when it is not there; and whether we did.
     create: bool,
     created: bool,
@@ -39,6 +53,7 @@ pub struct Interface {
     overflow: u64,
     /// The last problem told, so that it is told once.
     told: String,
+    states: StateLog,
 }
 
 impl Interface {
@@ -49,6 +64,8 @@ impl Interface {
             name,
             can: None,
             max_age,
+            settings: None,
+            settled: None,
             create,
             created: false,
             pace: Pace::default(),
@@ -56,7 +73,14 @@ impl Interface {
             recheck_at: None,
             overflow: 0,
             told: String::new(),
+            states: StateLog::default(),
         }
+    }
+
+    /// Sets its controller so and switches it on, now and whenever it comes back.
+    #[must_use]
+    pub fn with_settings(self, settings: Option<Settings>) -> Self {
+        Self { settings, ..self }
     }
 
     /// Opens it, or says why that cannot be now nor by waiting.
@@ -72,32 +96,62 @@ impl Interface {
     pub(super) fn poll_timeout(&self, now: Instant, hub: &Hub<Heap>) -> Option<Instant> {
         let turn = self.pace.not_before(now).filter(|_| !hub.is_busy() && self.can.is_some());
         let retry = self.retry_at.filter(|_| hub.is_busy());
-        Instant::earliest(Instant::earliest(turn, retry), self.recheck_at)
+        let check = Instant::earliest(self.recheck_at, self.states.poll_timeout());
+        Instant::earliest(Instant::earliest(turn, retry), check)
     }
 
     /// Looks at the interface again: it may have come, gone, or been switched on or off.
     pub(super) fn check(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         self.recheck_at = None;
         if self.can.as_ref().is_some_and(|can| !can.is_present()) {
-            self.detach(hub);
+            self.detach(now, hub);
         }
         if self.can.is_none() {
             if let Err(problem) = self.attach(now, hub) {
                 self.tell(&problem.to_string());
-                self.recheck_at = Some(now + Duration::from_secs(1));
+                self.recheck_at = Some(now + RETRY);
             }
         } else {
-            self.look(hub);
+            self.configure(now);
+            self.look(now, hub);
+        }
+    }
+
+    /// Sets its controller, once for each time it comes.
+    fn configure(&mut self, now: Instant) {
+        let Some(settings) = self.settings else { return };
+        let index = self.can.as_ref().map(CanInterface::index);
+        if self.settled.is_some() && (index.is_none() || index == self.settled) {
+            return;
+        }
+        match bus::configure(&self.name, &settings) {
+            Ok((index, changed)) => {
+                self.settled = Some(index);
+                let how = if changed { "set to" } else { "is already" };
+                log::info!("{}: {how} {settings}", self.name);
+            }
+            // Then there is nothing to open either, which is said.
+            Err(ConfigureError::Absent) => {}
+            Err(problem) => {
+                self.tell(&problem.to_string());
+                if problem.may_pass() {
+                    self.recheck_at = Some(now + RETRY);
+                } else {
+                    self.settled = Link::by_name(&self.name).ok().map(|link| link.index);
+                }
+            }
         }
     }
 
     fn attach(&mut self, now: Instant, hub: &mut Hub<Heap>) -> Result<(), OpenError> {
+        // Before it is open, so that switching it off for that is no news.
+        self.configure(now);
         match CanInterface::open(&self.name) {
             Ok(can) => {
                 self.can = Some(can);
                 self.overflow = 0;
                 self.told.clear();
-                self.look(hub);
+                self.look(now, hub);
                 Ok(())
             }
             Err(OpenError::Absent { .. }) if self.create => {
@@ -124,48 +178,67 @@ impl Interface {
             Err(CreateError::Exists { .. }) => self.recheck_at = Some(now + RECHECK),
             Err(problem) => {
                 self.tell(&problem.to_string());
-                self.recheck_at = Some(now + Duration::from_secs(1));
+                self.recheck_at = Some(now + RETRY);
             }
         }
     }
 
     /// Tells the hub how the interface is.
-    fn look(&mut self, hub: &mut Hub<Heap>) {
+    fn look(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         let Some(can) = &self.can else { return };
+        let Some(link) = can.link() else { return self.detach(now, hub) };
         let is_virtual = can.is_virtual();
         let max_age = match self.max_age {
             MaxAge::ByBus => (!is_virtual).then_some(DEFAULT_MAX_AGE),
             MaxAge::Unlimited => None,
             MaxAge::Limit(limit) => Some(limit),
         };
-        let real_max = can.tx_queue_len().clamp(1, REAL_HANDED_MAX) as usize;
+        let real_max = link.tx_queue_len.clamp(1, REAL_HANDED_MAX) as usize;
         let handed_max = if is_virtual { HANDED_MAX } else { real_max };
-        let is_fd = can.is_fd();
+        let is_fd = link.mtu >= FD_BYTES as u32;
         hub.set_policy(Policy { max_age, is_fd, is_virtual, handed_max, ..*hub.policy() });
-        let state = if can.is_up() { BusState::Up } else { BusState::Down };
-        self.set_state(hub, state);
+        let known = Health::from(hub.status());
+        let told = link.health();
+        let health = match told {
+            _ if !link.is_up => Health::unknown(BusState::Down),
+            Some(told) => Health { errors: told.errors.or(known.errors), ..told },
+            // What frames have told holds on.
+            None if matches!(known.state, BusState::Absent | BusState::Down) => {
+                Health::unknown(BusState::Up)
+            }
+            None => known,
+        };
+        if told.is_some_and(|told| !matches!(told.state, BusState::Up | BusState::Down)) {
+            self.recheck_by(now + TROUBLE_RECHECK);
+        }
+        set_health(now, &self.name, &mut self.states, hub, health);
     }
 
-    fn set_state(&self, hub: &mut Hub<Heap>, state: BusState) {
+    fn set_state(&mut self, now: Instant, hub: &mut Hub<Heap>, state: BusState) {
         if hub.status().state != state {
-            log::info!("{}: {}", self.name, state.name());
-            hub.set_state(state, None);
+            set_health(now, &self.name, &mut self.states, hub, Health::unknown(state));
         }
     }
 
-    fn detach(&mut self, hub: &mut Hub<Heap>) {
+    fn recheck_by(&mut self, at: Instant) {
+        self.recheck_at = Instant::earliest(self.recheck_at, Some(at));
+    }
+
+    fn detach(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         if let Some(mut can) = self.can.take() {
             let overflow = can.settle_overflow();
             hub.overflowed(overflow.saturating_sub(self.overflow));
         }
         self.retry_at = None;
-        self.set_state(hub, BusState::Absent);
+        self.settled = None;
+        self.set_state(now, hub, BusState::Absent);
     }
 
     pub(super) fn read(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) -> bool {
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.check(now, hub);
         }
+        self.states.catch_up(now, format_args!("{}: ", self.name));
         let mut total = 0;
         let mut is_all = false;
         for _ in 0..BATCHES_MAX {
@@ -186,6 +259,9 @@ impl Interface {
                 if seen.own {
                     self.retry_at = None;
                 }
+                if let Some(pause) = judge(now, can, &mut self.states, hub, &seen) {
+                    self.recheck_at = Instant::earliest(self.recheck_at, Some(now + pause));
+                }
                 hub.set_clock(wall.offset_for(now, seen.stamp_us));
                 hub.seen(&seen.frame, seen.stamp_us, seen.own);
             }
@@ -205,9 +281,9 @@ impl Interface {
 
     fn failed(&mut self, now: Instant, hub: &mut Hub<Heap>, error: &std::io::Error) {
         if bus::is_gone(error) {
-            self.detach(hub);
+            self.detach(now, hub);
         } else if bus::is_down(error) {
-            self.set_state(hub, BusState::Down);
+            self.set_state(now, hub, BusState::Down);
         } else {
             self.tell(&format!("{}: cannot be read: {error}", self.name));
         }
@@ -244,10 +320,10 @@ impl Interface {
                 SendStop::All | SendStop::Unsupported => continue,
                 SendStop::Full => self.retry_at = Some(now + FULL_PAUSE),
                 SendStop::Down => {
-                    self.set_state(hub, BusState::Down);
+                    self.set_state(now, hub, BusState::Down);
                     self.recheck_at = Some(now + RECHECK);
                 }
-                SendStop::Gone => self.detach(hub),
+                SendStop::Gone => self.detach(now, hub),
                 SendStop::Other(error) => {
                     self.tell(&format!("{}: cannot be written: {error}", self.name));
                     self.retry_at = Some(now + ERROR_PAUSE);
@@ -277,4 +353,49 @@ impl Interface {
             problem.clone_into(&mut self.told);
         }
     }
+}
+
+/// Takes what a frame tells of the state. Returns when to ask the controller about it.
+fn judge(
+    now: Instant,
+    can: &CanInterface,
+    states: &mut StateLog,
+    hub: &mut Hub<Heap>,
+    seen: &Received,
+) -> Option<Duration> {
+    let known = Health::from(hub.status());
+    // An error frame of our own is news of a peer's bus.
+    let is_news = seen.frame.is_error() && !seen.own;
+    let was_off = known.state == BusState::BusOff;
+    if !is_news && (seen.frame.is_error() || !was_off) {
+        return None;
+    }
+    let mut health = known.after(&seen.frame);
+    let is_back = was_off && health.state != BusState::BusOff;
+    // The frame may have waited here since before; the kernel knows.
+    if let Some(told) = is_back.then(|| can.link()?.health()).flatten() {
+        health = Health { errors: told.errors.or(health.errors), ..told };
+    }
+    set_health(now, can.name(), states, hub, health);
+    match health.state {
+        _ if can.is_virtual() => None,
+        // The kernel tells of the restart a little before it does it.
+        BusState::BusOff if is_back => Some(RECHECK),
+        BusState::ErrorWarning | BusState::ErrorPassive | BusState::BusOff => Some(TROUBLE_RECHECK),
+        _ => None,
+    }
+}
+
+/// The one place where a change of state is made and told.
+fn set_health(
+    now: Instant,
+    name: &str,
+    states: &mut StateLog,
+    hub: &mut Hub<Heap>,
+    health: Health,
+) {
+    if hub.status().state != health.state {
+        states.changed(now, format_args!("{name}: "), health);
+    }
+    hub.set_state(health.state, health.errors);
 }

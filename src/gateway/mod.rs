@@ -17,6 +17,7 @@ mod print;
 mod report;
 pub mod runtime;
 mod session;
+mod state_log;
 mod wait;
 
 use core::cell::RefCell;
@@ -270,7 +271,7 @@ impl Gateway {
             let now = self.turn.now();
             self.input(now, job)?;
             self.pass_time(now);
-            self.tell_news(job)?;
+            self.tell_news(now, job)?;
             if job.turn(self, now)? {
                 self.end(now);
             }
@@ -409,7 +410,7 @@ impl Gateway {
     }
 
     /// Tells the news of links.
-    fn tell_news(&mut self, job: &mut dyn Job) -> Result<(), String> {
+    fn tell_news(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
         let mut number = 0;
         while let Some(session) = self.sessions.get_mut(number) {
             let Some(event) = session.link.poll_event() else {
@@ -417,7 +418,7 @@ impl Gateway {
                 continue;
             };
             let dialler = session.dialler;
-            let notice = tell(&mut self.diallers, &self.hubs, session, event);
+            let notice = tell(now, &mut self.diallers, &self.hubs, session, event);
             if let (Some(dialler), Some(notice)) = (dialler, notice) {
                 job.notice(self, dialler, &notice)?;
             }
@@ -515,9 +516,10 @@ impl Gateway {
 
 /// Logs an event of a link, and makes a notice of it.
 fn tell(
+    now: Instant,
     diallers: &mut [Dialler],
     hubs: &[Hub<Heap>],
-    session: &Session,
+    session: &mut Session,
     event: Event,
 ) -> Option<Notice<'static>> {
     let hub = session.link.place().and_then(|place| hubs.get(place.hub));
@@ -538,9 +540,10 @@ fn tell(
             log::warn!("{name}: {peer}: {frames} frames of its bus are missing, lost or too old");
             None
         }
-        Event::Bus(state) => {
-            log::info!("{name}: {peer}: its bus is {}", state.name());
-            Some(Notice::PeerBus(state))
+        Event::Bus(status) => {
+            let whose = format_args!("{name}: {peer}: its bus is ");
+            session.states.changed(now, whose, status.into());
+            Some(Notice::PeerBus(status.state))
         }
         Event::Buses => Some(Notice::Buses(session.link.buses().map(str::to_owned).collect())),
     }

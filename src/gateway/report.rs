@@ -1,6 +1,7 @@
 //! The counters of a link as one line, and why a link ended as a sentence.
 
 use super::memory::Heap;
+use crate::bus::Health;
 use crate::protocol::{Counters, Ended, Hub, Outcome, PeerStatus};
 
 /// One line with all that is counted for a link, both directions together where a word is the same
@@ -24,6 +25,16 @@ pub fn counters(hub: &Hub<Heap>, peer: &str, status: &PeerStatus) -> String {
         links.saturating_sub(1),
         bus = hub.name(),
     )
+}
+
+/// A bus' state, with its controller's error counters where they are known.
+#[must_use]
+pub(super) fn health(health: Health) -> String {
+    let state = health.state.name();
+    match health.errors {
+        Some((tx, rx)) => format!("{state} (error counters: tx {tx}, rx {rx})"),
+        None => state.to_owned(),
+    }
 }
 
 /// Why a link ended, for the operator.

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::memory::Heap;
+use super::state_log::StateLog;
 use crate::protocol::time::Instant;
 use crate::protocol::{Ended, Hub, Link, RECORD_MAX};
 
@@ -55,6 +56,8 @@ pub(super) struct Session {
     pub(super) peer: SocketAddr,
     /// Which of our diallers made it; `None`: it was accepted.
     pub(super) dialler: Option<usize>,
+    /// What was told of the peer's bus.
+    pub(super) states: StateLog,
     stream: TcpStream,
     appetite: Appetite,
     out: Box<[u8; OUT_SIZE]>,
@@ -80,6 +83,7 @@ impl Session {
             link: Box::new(link),
             peer,
             dialler,
+            states: StateLog::default(),
             stream,
             appetite: Appetite::default(),
             out: Box::new([0; OUT_SIZE]),
@@ -113,13 +117,19 @@ impl Session {
     /// When to drive it next without being woken.
     #[must_use]
     pub(super) fn poll_timeout(&self, hubs: &[Hub<Heap>]) -> Option<Instant> {
-        self.close_by.or_else(|| self.link.poll_timeout(hubs))
+        let link = self.close_by.or_else(|| self.link.poll_timeout(hubs));
+        Instant::earliest(link, self.states.poll_timeout())
     }
 
     /// Lets time pass.
     pub(super) fn handle_timeout(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) {
         if self.link.poll_timeout(hubs).is_some_and(|at| at <= now) {
             self.link.handle_timeout(now, hubs);
+        }
+        if self.states.poll_timeout().is_some_and(|at| at <= now) {
+            let hub = self.link.place().and_then(|place| hubs.get(place.hub));
+            let (name, peer) = (hub.map_or("", Hub::name), self.peer);
+            self.states.catch_up(now, format_args!("{name}: {peer}: its bus is "));
         }
     }
 

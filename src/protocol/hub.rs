@@ -166,13 +166,15 @@ impl<M: Memory> Hub<M> {
         }
     }
 
-    /// The bus has this state now. One that takes no frames has dropped what it held; bus-off
-    /// also clears what waits, since commands must not run when it comes back.
+    /// The bus has this state now. One that takes no frames has dropped what it held; going
+    /// bus-off also clears what waits, since commands must not run when it comes back. (A virtual bus is
+    /// off only by hearsay: what it was handed it has shown already, and the echo is to come.)
     pub fn set_state(&mut self, state: BusState, errors: Option<(u8, u8)>) {
-        if self.status.state.takes_frames() && !state.takes_frames() {
+        let by_hearsay = self.policy.is_virtual && state == BusState::BusOff;
+        if self.status.state.takes_frames() && !state.takes_frames() && !by_hearsay {
             self.queue.fail_handed(Outcome::Failed);
         }
-        if state == BusState::BusOff {
+        if state == BusState::BusOff && self.status.state != BusState::BusOff {
             self.queue.clear(Outcome::Failed);
         }
         self.set_status(BusStatus { state, errors, ..self.status });

@@ -23,8 +23,8 @@ use super::peer::PeerNumber;
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
-    BUS_NAME_MAX, BusState, FILLER, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX, MODE_PLAIN,
-    Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
+    BUS_NAME_MAX, BusState, BusStatus, FILLER, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX,
+    MODE_PLAIN, Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
 };
 
 /// How long the preambles and greetings may take. Chosen: ten round trips of a bad radio link.
@@ -105,8 +105,8 @@ pub enum Event {
     },
     /// The peer's stream stands where this many frames are missing since it was last heard.
     Missing(u64),
-    /// The peer's bus has this state now.
-    Bus(BusState),
+    /// The peer's bus has another state than it was last told to have.
+    Bus(BusStatus),
     /// The peer has said which buses it has: [`Link::buses`].
     Buses,
 }
@@ -156,6 +156,7 @@ pub struct Link {
     pub(super) receipt_interval: Duration,
     pub(super) next_receipt: Instant,
     pub(super) status_told: Option<u32>,
+    peer_state: Option<BusState>,
     pub(super) clock: PeerClock,
     pub(super) echo: Option<(u64, Instant)>,
     round_trip: Option<Duration>,
@@ -166,8 +167,6 @@ pub struct Link {
     /// Whether it was asked for more to send until there was nothing. If not, the connection takes
     /// no more, and nothing is gained by waking up to say more.
     pub(super) is_drained: bool,
-    /// The last state of the peer's bus it told.
-    peer_bus: Option<BusState>,
     buses: String<BUS_LIST_MAX>,
     events: Deque<Event, 8>,
     ended: Option<Ended>,
@@ -218,6 +217,7 @@ impl Link {
             receipt_interval: RECEIPT_INTERVAL,
             next_receipt: now,
             status_told: None,
+            peer_state: None,
             clock: PeerClock::default(),
             echo: None,
             round_trip: None,
@@ -225,7 +225,6 @@ impl Link {
             stamps_in: Stamps::default(),
             has_start: false,
             is_drained: true,
-            peer_bus: None,
             buses: String::new(),
             events: Deque::new(),
             ended: None,
@@ -523,8 +522,8 @@ impl Link {
             Message::Ping(ping) => self.pinged(now, &ping),
             Message::Bus(status) => {
                 hub.peer_max_age(peer, status.max_age_us);
-                if self.peer_bus.replace(status.state) != Some(status.state) {
-                    self.event(Event::Bus(status.state));
+                if self.peer_state.replace(status.state) != Some(status.state) {
+                    self.event(Event::Bus(status));
                 }
             }
             Message::Bye => return Ok(true),

@@ -7,6 +7,7 @@
 //! Environment: `CANSPAN_LAB` (set by the lab) is a scratch folder; `CANSPAN` names the binary, the test
 //! profile's own when unset; `CANSPAN_PYTHON` names a Python that has python-can.
 
+mod controller;
 mod cutter;
 mod lab;
 mod numbered;
@@ -22,4 +23,5 @@ mod limits;
 mod outage;
 mod send;
 mod speed;
+mod state;
 mod tools;

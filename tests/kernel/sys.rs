@@ -126,6 +126,30 @@ pub(crate) fn inside<T: Send + 'static>(
     })
 }
 
+/// A serial line with a CAN adapter's driver (`slcan`) on it: our end of the line, the driver's end, which must stay
+/// open, and the interface the driver made.
+pub(crate) fn serial_can() -> io::Result<(File, OwnedFd, String)> {
+    /// `N_SLCAN` in `linux/tty.h`.
+    static SERIAL_CAN: libc::c_int = 17;
+    let (mut near, mut far) = (-1, -1);
+    let nothing = ptr::null_mut();
+    // SAFETY: the two descriptors are written to live integers and owned at once; the null pointers are allowed;
+    // `settings` is plain data, filled before use; `name` has the size of `struct ifreq`, whose name comes first.
+    unsafe {
+        check(libc::openpty(&raw mut near, &raw mut far, nothing, ptr::null(), ptr::null()))?;
+        let (near, far) = (File::from_raw_fd(near), OwnedFd::from_raw_fd(far));
+        let mut settings: libc::termios = mem::zeroed();
+        check(libc::tcgetattr(far.as_raw_fd(), &raw mut settings))?;
+        libc::cfmakeraw(&raw mut settings);
+        check(libc::tcsetattr(far.as_raw_fd(), libc::TCSANOW, &raw const settings))?;
+        check(libc::ioctl(far.as_raw_fd(), libc::TIOCSETD, &raw const SERIAL_CAN))?;
+        let mut name = [0_u8; mem::size_of::<libc::ifreq>()];
+        check(libc::ioctl(far.as_raw_fd(), libc::SIOCGIFNAME, name.as_mut_ptr()))?;
+        let name = name[..libc::IFNAMSIZ].split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok((near, far, String::from_utf8_lossy(name).into_owned()))
+    }
+}
+
 /// Sends a signal to a process this test started and has not yet waited for.
 pub(crate) fn signal(pid: u32, number: libc::c_int) {
     // SAFETY: a plain system call; the caller still owns the child, so its id is not reused.

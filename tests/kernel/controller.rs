@@ -1,0 +1,83 @@
+//! A real CAN controller as far as the kernel can tell: a serial adapter (`slcan`) whose firmware is this test.
+//!
+//! Its driver is a full one: bit rate, modes and state by netlink, error frames with counters, bus-off that takes the
+//! carrier away. It has no automatic restart, and no CAN FD.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use crate::{
+    lab::{Namespace, ip},
+    sys,
+};
+
+/// The adapter. Dropping it pulls the plug.
+pub(crate) struct Adapter {
+    line: File,
+    said: Arc<Mutex<String>>,
+    stuck: Arc<AtomicBool>,
+    driver: Option<OwnedFd>,
+}
+
+impl Adapter {
+    /// Plugs one in that becomes `interface` of a namespace; it is down. `None`, with a word, where the kernel has no
+    /// such driver.
+    pub(crate) fn plug(namespace: &Namespace, interface: &str) -> Option<Self> {
+        let (line, driver, name) = match sys::serial_can() {
+            Ok(all) => all,
+            Err(error) => {
+                println!("    NOT RUN: no serial CAN adapter can be made here (slcan): {error}");
+                return None;
+            }
+        };
+        ip(&format!("link set {name} netns {}", namespace.name()));
+        if name != interface {
+            namespace.ip(&format!("link set {name} name {interface}"));
+        }
+        let said = Arc::new(Mutex::new(String::new()));
+        let stuck = Arc::new(AtomicBool::new(false));
+        let (mut reader, into, is_stuck) =
+            (line.try_clone().unwrap(), Arc::clone(&said), Arc::clone(&stuck));
+        thread::spawn(move || {
+            let mut bytes = [0; 256];
+            loop {
+                while is_stuck.load(Ordering::Relaxed) {
+                    thread::sleep(core::time::Duration::from_millis(5));
+                }
+                // The end of the line is an error here.
+                let Ok(count @ 1..) = reader.read(&mut bytes) else { return };
+                into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        });
+        Some(Self { line, said, stuck, driver: Some(driver) })
+    }
+
+    /// The firmware says something to the driver: `sw097032` for a state with receive and transmit counters
+    /// (a: active, w: warning, p: passive, b: bus-off), `t1232AABB` for a frame.
+    pub(crate) fn say(&mut self, words: &str) {
+        write!(self.line, "{words}\r").unwrap();
+    }
+
+    /// All the driver has said to the firmware, a carriage return after each.
+    pub(crate) fn heard(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Takes frames from the driver no more, as a controller nobody acknowledges; or takes them again.
+    pub(crate) fn stick(&self, is_stuck: bool) {
+        self.stuck.store(is_stuck, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        self.stick(false);
+        self.driver = None;
+    }
+}
