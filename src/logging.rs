@@ -1,10 +1,11 @@
 //! The log: one line per message on standard error, for a terminal or for the journal.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Sends log messages to standard error as `canspan: message`.
 ///
@@ -18,12 +19,43 @@ pub fn init_logging(verbose: bool) {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| format!("warn,canspan={level}"));
     let outcome = env_logger::Builder::new()
         .parse_filters(&filter)
+        .target(env_logger::Target::Pipe(Box::new(Unhurried::default())))
         .format(move |out, record| {
             writeln!(out, "{}canspan: {}", prefix(record.level(), in_journal), record.args())
         })
         .try_init();
     if outcome.is_err() {
         log::debug!("the log was set up before");
+    }
+}
+
+/// Standard error for one who cannot wait: where its reader is stuck, lines are dropped, and their
+/// number is told once it reads again. A log must not stop a bus.
+#[derive(Debug, Default)]
+struct Unhurried {
+    dropped: u64,
+}
+
+impl Write for Unhurried {
+    /// Takes whole lines. A pipe that is ready takes `PIPE_BUF` bytes without blocking, which is more
+    /// than a line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+        let is_ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1);
+        if !is_ready {
+            self.dropped += 1;
+            return Ok(line.len());
+        }
+        if self.dropped > 0 {
+            let note = format!("canspan: {} lines of the log could not be written\n", self.dropped);
+            self.dropped = 0;
+            io::stderr().write_all(note.as_bytes())?;
+        }
+        io::stderr().write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

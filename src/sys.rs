@@ -12,11 +12,8 @@
 use core::ffi::{c_int, c_long, c_uint, c_void};
 use core::mem::{offset_of, size_of};
 use core::ptr;
-use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-
-use rustix::event::PollFd;
 
 /// Frames one call can move. Chosen because 64 frames of a full 1 Mbit/s bus are 7 ms of it: enough
 /// to catch up after any pause, few enough not to keep other work waiting.
@@ -375,52 +372,6 @@ impl TxBatch {
             header.message.vector_count = 1;
         }
     }
-}
-
-/// The kernel's `struct timespec` of `ppoll`: two longs (`__kernel_old_timespec` in
-/// `linux/time_types.h`). A timeout fits on 32 bits, whatever the year.
-#[repr(C)]
-struct Timeout {
-    seconds: c_long,
-    nanoseconds: c_long,
-}
-
-/// Waits until a descriptor is ready or `timeout` is over. Returns how long that took.
-///
-/// `ppoll` leaves in its argument what is left of the timeout, which the C library hides
-/// (`ppoll(2)`, "C library/kernel differences"): so the time is known without asking a clock, which
-/// costs a system call of its own on machines whose kernel has no vDSO for it.
-pub fn wait(fds: &mut [PollFd<'_>], timeout: Duration) -> io::Result<Duration> {
-    let whole = c_long::try_from(timeout.as_secs()).unwrap_or(c_long::MAX);
-    let part = c_long::from(timeout.subsec_nanos().cast_signed());
-    let mut left = Timeout { seconds: whole, nanoseconds: part };
-    // SAFETY: `PollFd` is laid out as the kernel's `struct pollfd` (its documentation: it may be
-    // passed to `poll` as it is) and the slice is exclusively ours, `left` is a timespec as the kernel lays it out and may be written, and no
-    // signal mask is given. All of it outlives the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_ppoll,
-            fds.as_mut_ptr(),
-            fds.len() as libc::c_ulong,
-            &raw mut left,
-            ptr::null::<c_void>(),
-            0_usize,
-        )
-    };
-    if result < 0 {
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-        for fd in fds {
-            fd.clear_revents();
-        }
-    }
-    let left = Duration::new(
-        u64::try_from(left.seconds).unwrap_or(0),
-        u32::try_from(left.nanoseconds).unwrap_or(0),
-    );
-    Ok(timeout.saturating_sub(left))
 }
 
 /// Lets a TCP socket count as readable only from so many bytes on (`SO_RCVLOWAT` in `socket(7)`).

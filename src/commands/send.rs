@@ -16,6 +16,9 @@ use crate::text::AsText;
 /// the time in which a dead link is noticed and made anew.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// Longest line of standard input: a CAN FD frame with dots takes some 200 bytes.
+const LINE_MAX: usize = 512;
+
 struct Sending {
     endpoint: String,
     bus: String,
@@ -96,7 +99,15 @@ impl Lines {
                 self.waiting.push(b'\n');
                 self.is_over = true;
             }
-            Ok(count) => self.waiting.extend_from_slice(buffer.get(..count).unwrap_or(&[])),
+            Ok(count) => {
+                self.waiting.extend_from_slice(buffer.get(..count).unwrap_or(&[]));
+                let line = self.waiting.iter().position(|byte| *byte == b'\n');
+                if line.unwrap_or(self.waiting.len()) > LINE_MAX {
+                    self.is_over = true;
+                    self.waiting.clear();
+                    return Err(std::io::Error::other("a line is too long for a frame"));
+                }
+            }
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
             Err(error) => {
                 self.is_over = true;
@@ -205,6 +216,9 @@ pub(super) fn run(send: SendFrames) -> Result<(), String> {
         problems: 0,
     };
     gateway.run(&mut job)?;
+    if job.under_way.is_none() && (!job.is_up || !job.is_done()) {
+        return Err(format!("ended before all frames were sent: {} were", job.sent));
+    }
     match (job.problems, job.under_way) {
         (_, Some((frame, ..))) => {
             Err(format!("ended before {} was known to be sent", AsText(&frame)))

@@ -1,6 +1,7 @@
 //! The machine's two clocks: the monotonic one to wait by, the wall clock for stamps.
-
-use core::time::Duration;
+//!
+//! The monotonic one goes on while the machine sleeps (`CLOCK_BOOTTIME`): a command from before is
+//! old afterwards.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -23,44 +24,7 @@ fn read(clock: ClockId) -> u64 {
 /// Now, on the monotonic clock.
 #[must_use]
 pub fn now() -> Instant {
-    Instant::from_micros(read(ClockId::Monotonic))
-}
-
-/// How long the time may be reckoned from how long waits took before the clock is read again, and
-/// how many turns of the loop: what a turn itself takes is not reckoned. Chosen: the error stays
-/// far below any age limit and heartbeat.
-const RECKON: (Duration, u32) = (Duration::from_millis(5), 8);
-
-/// The time of the loop's present turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    now: Instant,
-    read: Instant,
-    turns: u32,
-}
-
-impl Turn {
-    /// The first turn.
-    #[must_use]
-    pub fn first() -> Self {
-        let now = now();
-        Self { now, read: now, turns: 0 }
-    }
-
-    /// The time of this turn.
-    #[must_use]
-    pub fn now(&self) -> Instant {
-        self.now
-    }
-
-    /// The next turn, after a wait that took so long.
-    pub fn next(&mut self, waited: Duration) {
-        self.now = self.now + waited;
-        self.turns += 1;
-        if self.turns >= RECKON.1 || self.now.since(self.read) >= RECKON.0 {
-            *self = Self::first();
-        }
-    }
+    Instant::from_micros(read(ClockId::Boottime))
 }
 
 /// How far the wall clock is ahead of the monotonic one. Reading a clock is a system call on some

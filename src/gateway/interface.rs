@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::bus::{Offer, RECHECK};
-use super::clock::WallClock;
+use super::clock::{self, WallClock};
 use super::memory::Heap;
 use super::pace::Pace;
 use super::state_log::StateLog;
@@ -301,6 +301,9 @@ impl Interface {
         if self.retry_at.is_some_and(|at| at > now) {
             return false;
         }
+        // The last moment to see that a frame has grown old.
+        let is_aging = hub.policy().max_age.is_some() && hub.is_busy();
+        let now = if is_aging { clock::now().max(now) } else { now };
         self.retry_at = None;
         let mut moved = false;
         while let Some(can) = &mut self.can {

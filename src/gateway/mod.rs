@@ -40,7 +40,7 @@ use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::{BusState, Refusal};
 use crate::protocol::{Ended, Event, Hub, Link, LinkOptions, Policy};
-use clock::{Turn, WallClock};
+use clock::WallClock;
 use dialler::{Dialler, Stage, Wish};
 use runtime::{Input, Runtime, Signal};
 use session::Session;
@@ -115,12 +115,15 @@ pub struct Gateway {
     runtime: Runtime,
     watch: Option<LinkWatch>,
     wall: WallClock,
-    turn: Turn,
+    /// The time of the loop's present turn.
+    now: Instant,
     printer: Option<Rc<RefCell<Printer>>>,
     buffer: Box<[u8]>,
     next_link: u32,
     end_by: Option<Instant>,
     told_full: Option<Instant>,
+    told_accept: Option<Instant>,
+    told_stranger: Option<Instant>,
 }
 
 impl Gateway {
@@ -138,12 +141,14 @@ impl Gateway {
             runtime,
             watch: None,
             wall: WallClock::default(),
-            turn: Turn::first(),
+            now: clock::now(),
             printer: None,
             buffer: vec![0; READ_SIZE].into_boxed_slice(),
             next_link: 1,
             end_by: None,
             told_full: None,
+            told_accept: None,
+            told_stranger: None,
         })
     }
 
@@ -268,7 +273,7 @@ impl Gateway {
 
     fn turns(&mut self, job: &mut dyn Job) -> Result<(), String> {
         loop {
-            let now = self.turn.now();
+            let now = self.now;
             self.input(now, job)?;
             self.pass_time(now);
             self.tell_news(now, job)?;
@@ -312,7 +317,11 @@ impl Gateway {
             match input {
                 Input::Signal(Signal::End) => self.end(now),
                 Input::Signal(Signal::Report) => self.report(),
-                Input::NotAccepted(error) => log::warn!("cannot accept a connection: {error}"),
+                Input::NotAccepted(error) => {
+                    if is_rare(now, &mut self.told_accept) {
+                        log::warn!("cannot accept a connection: {error}; trying on");
+                    }
+                }
                 Input::Accepted(stream, peer) => self.accept(now, stream, peer),
                 Input::Dialled(dialler, Ok((stream, peer))) => {
                     self.connected(now, dialler, stream, peer);
@@ -337,16 +346,29 @@ impl Gateway {
         let id = self.link_id();
         let mut link = Link::accept(now, id, self.accept_options);
         if self.sessions.len() >= LINKS_MAX {
-            link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
-            let mut session = Session::new(link, stream, peer, None);
-            session.write(now, &mut self.hubs);
-            if self.told_full.is_none_or(|told| now.since(told) > Duration::from_secs(60)) {
-                self.told_full = Some(now);
-                log::warn!("refused {peer}: there are {LINKS_MAX} links already");
-            }
+            self.drop_silent(now);
+        }
+        if self.sessions.len() < LINKS_MAX {
+            self.sessions.push(Session::new(link, stream, peer, None));
             return;
         }
-        self.sessions.push(Session::new(link, stream, peer, None));
+        link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
+        Session::new(link, stream, peer, None).write(now, &mut self.hubs);
+        if is_rare(now, &mut self.told_full) {
+            log::warn!("refused {peer}: there are {LINKS_MAX} links already");
+        }
+    }
+
+    /// Whoever has connected and does not greet makes room for one who may.
+    fn drop_silent(&mut self, now: Instant) {
+        let silent = self.sessions.iter().enumerate();
+        let silent = silent.filter(|(_, session)| !session.link.was_live());
+        let oldest = silent.min_by_key(|(_, session)| session.link.id());
+        if let Some((number, _)) = oldest {
+            let mut session = self.sessions.swap_remove(number);
+            session.link.close(now, &mut self.hubs, Ended::NoGreeting);
+            self.ended(now, &session);
+        }
     }
 
     fn connected(
@@ -449,7 +471,7 @@ impl Gateway {
                 dialler.retry(now);
                 is_news
             }
-            None => true,
+            None => session.link.was_live() || is_rare(now, &mut self.told_stranger),
         };
         let place = session.link.place();
         let hub = place.and_then(|place| self.hubs.get(place.hub));
@@ -547,6 +569,16 @@ fn tell(
         }
         Event::Buses => Some(Notice::Buses(session.link.buses().map(str::to_owned).collect())),
     }
+}
+
+/// Whether something that may come in floods was not told within the last second; notes that it is
+/// told now.
+fn is_rare(now: Instant, told: &mut Option<Instant>) -> bool {
+    let is_rare = told.is_none_or(|told| now.since(told) >= Duration::from_secs(1));
+    if is_rare {
+        *told = Some(now);
+    }
+    is_rare
 }
 
 /// Lets a task run on its own.

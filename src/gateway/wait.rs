@@ -1,20 +1,16 @@
 //! Waiting for everything at once.
 
-use core::time::Duration;
 use std::os::fd::AsFd;
 
 use heapless::Vec;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
-use super::{BUSES_MAX, Gateway, Job, LINKS_MAX};
+use super::{BUSES_MAX, Gateway, Job, LINKS_MAX, clock};
 use crate::protocol::time::Instant;
-use crate::sys;
 
 /// Descriptors waited for at most: tasks, interfaces, standard output, the job's, buses, links.
 const FDS_MAX: usize = 4 + BUSES_MAX + LINKS_MAX;
-
-/// Longest wait: there is nothing to be done, but the clock is to be reckoned from something.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Who a descriptor belongs to.
 #[derive(Clone, Copy)]
@@ -30,21 +26,29 @@ enum Owner {
 impl Gateway {
     /// Waits until something can be done, and takes in what has arrived.
     pub(super) fn wait(&mut self, job: &mut dyn Job) -> Result<(), String> {
-        let now = self.turn.now();
+        let now = self.now;
         let next = Instant::earliest(job.poll_timeout(), self.next_timeout(now));
-        let timeout = next.map_or(LONGEST, |at| at.since(now)).min(LONGEST);
+        let timeout = next.map(|at| at.since(now)).map(|timeout| Timespec {
+            tv_sec: timeout.as_secs().cast_signed(),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
         let mut ready: Vec<(Owner, PollFlags), FDS_MAX> = Vec::new();
         let (mut fds, owners) = self.descriptors(now, job);
-        let waited = sys::wait(&mut fds, timeout)
-            .map_err(|error| format!("the kernel cannot wait: {error}"))?;
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => fds.iter_mut().for_each(PollFd::clear_revents),
+            Err(error) => return Err(format!("the kernel cannot wait: {error}")),
+        }
         for (fd, owner) in fds.iter().zip(owners) {
             if !fd.revents().is_empty() {
                 let _ = ready.push((owner, fd.revents()));
             }
         }
         drop(fds);
-        self.turn.next(waited);
-        let now = self.turn.now();
+        // Read, not reckoned from the timeout: the process may have been stopped meanwhile, and what
+        // is old must not look young.
+        self.now = clock::now();
+        let now = self.now;
         for (owner, flags) in ready {
             self.ready(now, owner, flags, job)?;
         }

@@ -9,9 +9,9 @@ use core::time::Duration;
 
 use super::time::Instant;
 
-/// How long a smallest difference is believed. Chosen: clocks that drift apart by 100 ppm are then
-/// at most 12 ms off, and a heartbeat a second finds the shortest delay dozens of times.
-const BELIEVED: Duration = Duration::from_secs(60);
+/// How long a smallest difference is believed. Chosen: ten heartbeats find the shortest delay, and a
+/// sample that is wrong, because this process was stopped at a bad moment, is forgotten soon.
+const BELIEVED: Duration = Duration::from_secs(10);
 
 /// The difference between our monotonic clock and a peer's.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,8 +58,8 @@ mod tests {
         assert_eq!(clock.ours(now, 3_000_000), at(7_000_100));
         assert_eq!(clock.ours(now, 9_000_000), now);
         // The peer's clock runs slow: the old difference is forgotten in the end.
-        clock.sample(at(70_000_500), 66_000_000);
-        clock.sample(at(140_000_900), 136_000_000);
-        assert_eq!(clock.ours(at(140_000_900), 136_000_000), at(140_000_500));
+        clock.sample(at(20_000_500), 16_000_000);
+        clock.sample(at(31_000_900), 27_000_000);
+        assert_eq!(clock.ours(at(31_000_900), 27_000_000), at(31_000_500));
     }
 }

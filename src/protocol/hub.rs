@@ -311,7 +311,8 @@ impl<M: Memory> Hub<M> {
         known.or_else(|| self.make_room(now, history)).ok_or(Refusal::FULL)
     }
 
-    /// Finds or frees a record; the peer unheard of for longest is forgotten.
+    /// Finds or frees a record. Forgotten is who has no reason to come back, else who was unheard of
+    /// for longest.
     fn make_room(&mut self, now: Instant, history: u64) -> Option<usize> {
         let fresh = Peer::new(history, false, now, self.position());
         if self.peers.push(fresh).is_ok() {
@@ -323,7 +324,7 @@ impl<M: Memory> Hub<M> {
             .iter()
             .enumerate()
             .filter(|(lane, peer)| peer.link.is_none() && !peer.dialled && queue.is_empty(*lane))
-            .min_by_key(|(_, peer)| peer.last_used)?;
+            .min_by_key(|(_, peer)| (peer.may_resume, peer.last_used))?;
         *self.peers.get_mut(number)? = fresh;
         Some(number)
     }

@@ -235,6 +235,8 @@ pub(super) struct Peer {
     /// Whether we dial it: then its record is never given away.
     pub(super) dialled: bool,
     pub(super) last_used: Instant,
+    /// Whether it may come back for what it has missed: it did not say goodbye, and wants frames.
+    pub(super) may_resume: bool,
     /// Frames in our history before this position are not its own, whatever their origin says.
     pub(super) joined: u64,
     pub(super) inbound: Inbound,
@@ -251,6 +253,7 @@ impl Peer {
             link: None,
             dialled,
             last_used: now,
+            may_resume: true,
             joined,
             inbound: Inbound::default(),
             outbound: Outbound::default(),

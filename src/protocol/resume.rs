@@ -49,6 +49,7 @@ impl<M: Memory> Hub<M> {
             outbound.begin(head, 0);
         }
         peer.link = Some(link);
+        peer.may_resume = hello.window > 0;
         peer.links += 1;
         peer.last_used = now;
         Ok(())

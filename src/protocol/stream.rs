@@ -37,6 +37,7 @@ impl<M: Memory> Hub<M> {
         peer.link = None;
         peer.last_used = now;
         if for_good {
+            peer.may_resume = false;
             peer.outbound.wanted &= peer.dialled;
             // It waited for what it sent as long as it cared to; nobody would know of it now.
             self.queue.clear_lane(number, Outcome::Failed);

@@ -240,7 +240,7 @@ impl Refusal {
             Self::LOOP => {
                 "the link would lead the bus back to itself; remove one of the links that form the ring"
             }
-            Self::FULL => "the peer has as many links as it can hold; end one, or raise its limit",
+            Self::FULL => "the peer has as many links as it can hold; end one of them",
             Self::PROTOCOL => {
                 "the peer could not understand what was sent; do both ends run the same version?"
             }
