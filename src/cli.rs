@@ -57,6 +57,8 @@ pub enum Command {
     Dump(Dump),
     /// Send frames to a peer's bus.
     Send(SendFrames),
+    /// Ask a canspan how it all is.
+    Status(Status),
 }
 
 /// `canspan serve`.
@@ -106,6 +108,19 @@ pub struct SendFrames {
     pub bus: String,
     /// What to send.
     pub frames: FrameInput,
+}
+
+/// `canspan status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whom to ask.
+    pub endpoint: Endpoint,
+    /// Whether JSON is wanted.
+    pub json: bool,
+    /// Whether to ask again and again.
+    pub watch: bool,
+    /// Whether to fail unless everything is up.
+    pub check: bool,
 }
 
 /// Where the frames to send come from.

@@ -16,15 +16,18 @@ pub enum CommandName {
     Dump,
     /// `send`
     Send,
+    /// `status`
+    Status,
 }
 
 impl CommandName {
-    pub(super) const ALL: [Self; 4] = [Self::Serve, Self::Connect, Self::Dump, Self::Send];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Serve, Self::Connect, Self::Dump, Self::Send, Self::Status];
 
     pub(super) fn find(word: &str) -> Result<Self, CliError> {
         Self::ALL.into_iter().find(|name| name.as_str() == word).ok_or_else(|| {
             CliError::usage(format!(
-                "there is no command `{word}`; there are serve, connect, dump and send"
+                "there is no command `{word}`; there are serve, connect, dump, send and status"
             ))
         })
     }
@@ -35,6 +38,7 @@ impl CommandName {
             Self::Connect => "connect",
             Self::Dump => "dump",
             Self::Send => "send",
+            Self::Status => "status",
         }
     }
 }
@@ -52,6 +56,7 @@ pub(super) fn text(command: Option<CommandName>) -> String {
         Some(CommandName::Connect) => CONNECT,
         Some(CommandName::Dump) => DUMP,
         Some(CommandName::Send) => SEND,
+        Some(CommandName::Status) => STATUS,
     };
     format!("{text}{COMMON}")
 }
@@ -66,12 +71,14 @@ SYNOPSIS
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [OPTION]...
     canspan dump HOST[:PORT] [BUS]... [OPTION]...
     canspan send HOST[:PORT] BUS [FRAME]...
+    canspan status [HOST[:PORT]] [OPTION]...
 
 COMMANDS
     serve      own buses and let peers join them
     connect    join a peer's buses to local interfaces
     dump       print the frames of a peer's buses, as candump -L does
     send       send frames to a peer's bus, as cansend does
+    status     ask a running canspan about its buses and links
 
     `canspan COMMAND --help` tells more about each.
 
@@ -204,6 +211,32 @@ SYNOPSIS
 EXAMPLES
     canspan send board can0 123#DEADBEEF 1F334455#11.22.33
     canspan send board can0 < frames.txt
+";
+
+const STATUS: &str = "\
+NAME
+    canspan status - ask a running canspan about its buses and links
+
+SYNOPSIS
+    canspan status [HOST[:PORT]] [--json] [--watch] [--check]
+
+    Shows each bus with its state, error counters, load and frames, and each
+    link with its peer, round trip time, frames it is behind, and what was not
+    delivered, by cause. The default is 127.0.0.1:22677.
+
+OPTIONS
+    --json
+        One JSON object on one line.
+    --watch
+        Ask again every second, until interrupted.
+    --check
+        Succeed only if the host answers, every bus takes frames, and every
+        peer that is dialled there is linked. Peers that dial may come and go.
+
+EXAMPLES
+    canspan status
+    canspan status board --json
+    canspan status board:22677 --check
 ";
 
 const COMMON: &str = "

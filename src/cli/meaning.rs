@@ -7,10 +7,10 @@ use core::time::Duration;
 use super::bus_spec::parse_name;
 use super::error::{CliError, ValueError};
 use super::quantity::{parse_max_age, parse_size, parse_time};
-use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe};
+use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe, TypedStatus};
 use super::{
     BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, Dump, Endpoint,
-    FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve,
+    FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve, Status,
 };
 use crate::protocol::frame::Frame;
 use crate::text::parse_frame;
@@ -27,6 +27,7 @@ pub(super) fn resolve(typed: TypedCommand) -> Result<Command, CliError> {
         TypedCommand::Connect(typed) => resolve_connect(typed).map(Command::Connect),
         TypedCommand::Dump(typed) => resolve_dump(typed).map(Command::Dump),
         TypedCommand::Send(typed) => resolve_send(&typed).map(Command::Send),
+        TypedCommand::Status(typed) => resolve_status(&typed).map(Command::Status),
     }
 }
 
@@ -113,6 +114,21 @@ fn resolve_send(typed: &TypedSend) -> Result<SendFrames, CliError> {
         ),
     };
     Ok(SendFrames { endpoint, bus, frames })
+}
+
+fn resolve_status(typed: &TypedStatus) -> Result<Status, CliError> {
+    let endpoint = match typed.operands.as_slice() {
+        [] => ListenAddress::default().into(),
+        [host] => host.parse()?,
+        [_, second, ..] => {
+            return Err(CliError::usage(format!("status asks one host; `{second}` is too many")));
+        }
+    };
+    if typed.watch && typed.check {
+        return Err(CliError::usage("--watch never ends, so --check has nothing to tell"));
+    }
+    let TypedStatus { json, watch, check, .. } = *typed;
+    Ok(Status { endpoint, json, watch, check })
 }
 
 /// Takes the host off the operands.

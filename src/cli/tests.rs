@@ -387,3 +387,21 @@ fn quantities_have_units() {
     assert_eq!(parse_max_age("none"), Ok(MaxAge::Unlimited));
     assert_eq!(parse_max_age("2m"), Ok(MaxAge::Limit(Duration::from_secs(120))));
 }
+
+#[test]
+fn status_asks_this_machine_unless_told_otherwise() {
+    let status = |line: &str| match command(line) {
+        Command::Status(status) => status,
+        other => panic!("{line}: {other:?}"),
+    };
+    let here = Endpoint { host: "127.0.0.1".into(), port: DEFAULT_PORT };
+    let plain = Status { endpoint: here, json: false, watch: false, check: false };
+    assert_eq!(status("status"), plain);
+    assert_eq!(status("status --json --check"), Status { json: true, check: true, ..plain });
+    let there = status("status --watch board:5");
+    assert_eq!((there.endpoint.to_string().as_str(), there.watch), ("board:5", true));
+    assert!(usage_error("status a b").contains("`b` is too many"));
+    assert!(usage_error("status --watch --check").contains("--check"));
+    assert!(usage_error("status --json=yes").contains("takes no value"));
+    assert!(usage_error("status :0").contains("names no host"));
+}

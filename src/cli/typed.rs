@@ -7,7 +7,8 @@ use super::error::CliError;
 use super::words::Words;
 
 /// The options that take no value.
-pub(super) const SWITCHES: &[&str] = &["--insecure", "--read-only", "--create"];
+pub(super) const SWITCHES: &[&str] =
+    &["--insecure", "--read-only", "--create", "--json", "--watch", "--check"];
 
 /// Carries a CAN bus over TCP.
 #[derive(FromArgs, Debug)]
@@ -24,6 +25,7 @@ pub(super) enum TypedCommand {
     Connect(TypedConnect),
     Dump(TypedDump),
     Send(TypedSend),
+    Status(TypedStatus),
 }
 
 /// own buses and let peers join them
@@ -95,11 +97,31 @@ pub(super) struct TypedSend {
     pub(super) operands: Vec<String>,
 }
 
+/// ask a canspan how it all is
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "status", help_triggers("--help"))]
+pub(super) struct TypedStatus {
+    /// whom to ask
+    #[argh(positional)]
+    pub(super) operands: Vec<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(super) json: bool,
+    /// ask again and again
+    #[argh(switch)]
+    pub(super) watch: bool,
+    /// fail unless everything is up
+    #[argh(switch)]
+    pub(super) check: bool,
+}
+
 impl Typed {
     /// Hands the words to argh and puts what it says of them into our form.
     pub(super) fn read(words: &Words) -> Result<TypedCommand, CliError> {
         if words.command.is_none() && words.left.is_empty() {
-            return Err(CliError::usage("what should be done? serve, connect, dump or send"));
+            return Err(CliError::usage(
+                "what should be done? serve, connect, dump, send or status",
+            ));
         }
         let left: Vec<&str> = words.left.iter().map(String::as_str).collect();
         Self::from_args(&["canspan"], &left)

@@ -17,6 +17,7 @@ mod print;
 mod report;
 pub mod runtime;
 mod session;
+mod status;
 mod wait;
 
 use core::cell::RefCell;
@@ -32,17 +33,19 @@ pub use interface::Interface;
 pub use memory::{Heap, HeapSlots};
 pub use print::Printer;
 pub use report::{counters, reason};
+pub use status::{BusView, LinkView, Rates, Snapshot};
 
 use crate::bus::LinkWatch;
 use crate::cli::{Endpoint, ListenAddress};
 use crate::net;
 use crate::protocol::time::Instant;
-use crate::protocol::wire::{BusState, Refusal};
+use crate::protocol::wire::{BusState, Form, Refusal};
 use crate::protocol::{Ended, Event, Hub, Link, LinkOptions, Policy};
 use clock::{Turn, WallClock};
 use dialler::{Dialler, Stage, Wish};
 use runtime::{Input, Runtime, Signal};
 use session::Session;
+use status::Meter;
 
 /// Most links at once. Chosen: more clients than one bus has ever been seen to have, and their
 /// buffers stay below 1 MiB.
@@ -55,6 +58,8 @@ const END_WITHIN: Duration = Duration::from_millis(800);
 const ROUNDS_MAX: usize = 4;
 /// Bytes read from a connection at once: four of the largest records.
 const READ_SIZE: usize = 16 * 1024;
+/// Answers under way to those who ask how it all is; each may take 1 MiB. Others wait.
+const ANSWERS_MAX: usize = 4;
 
 /// What a command wants to know of.
 #[derive(Debug)]
@@ -120,6 +125,7 @@ pub struct Gateway {
     next_link: u32,
     end_by: Option<Instant>,
     told_full: Option<Instant>,
+    meter: Meter,
 }
 
 impl Gateway {
@@ -143,6 +149,7 @@ impl Gateway {
             next_link: 1,
             end_by: None,
             told_full: None,
+            meter: Meter::new(clock::now()),
         })
     }
 
@@ -274,6 +281,8 @@ impl Gateway {
             self.input(now, job)?;
             self.pass_time(now);
             self.tell_news(job)?;
+            self.answer(now);
+            self.meter.turn(now, &self.hubs);
             if job.turn(self, now)? {
                 self.end(now);
             }
@@ -337,7 +346,7 @@ impl Gateway {
         let mut link = Link::accept(now, id, self.accept_options);
         if self.sessions.len() >= LINKS_MAX {
             link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
-            let mut session = Session::new(link, stream, peer, None);
+            let mut session = Session::new(link, stream, peer, None, now);
             session.write(now, &mut self.hubs);
             if self.told_full.is_none_or(|told| now.since(told) > Duration::from_secs(60)) {
                 self.told_full = Some(now);
@@ -345,7 +354,7 @@ impl Gateway {
             }
             return;
         }
-        self.sessions.push(Session::new(link, stream, peer, None));
+        self.sessions.push(Session::new(link, stream, peer, None, now));
     }
 
     fn connected(
@@ -364,7 +373,7 @@ impl Gateway {
         match link {
             Some(link) if self.sessions.len() < LINKS_MAX => {
                 dialler.stage = Stage::Connected;
-                self.sessions.push(Session::new(link, stream, peer, Some(number)));
+                self.sessions.push(Session::new(link, stream, peer, Some(number), now));
             }
             _ => dialler.retry(now),
         }
@@ -423,6 +432,27 @@ impl Gateway {
         Ok(())
     }
 
+    /// Answers who asks how it all is.
+    fn answer(&mut self, now: Instant) {
+        for number in 0..self.sessions.len() {
+            let Some(form) = self.sessions.get(number).and_then(Session::is_asked) else {
+                continue;
+            };
+            let answering = self.sessions.iter().filter(|session| session.is_answering()).count();
+            if answering >= ANSWERS_MAX {
+                return;
+            }
+            let snapshot = self.snapshot(now);
+            let text = match form {
+                Form::Table => snapshot.table(),
+                Form::Json => snapshot.json(),
+            };
+            if let Some(session) = self.sessions.get_mut(number) {
+                session.answer(now, text, snapshot.is_up());
+            }
+        }
+    }
+
     /// Lets go of links that are over.
     fn bury(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
         while let Some(number) = self.sessions.iter().position(|session| session.is_over(now)) {
@@ -457,7 +487,9 @@ impl Gateway {
                     log::info!("{}", counters(hub, &name, &status));
                 }
             }
-            _ if is_news && ended != Ended::Listed => log::warn!("{name}: no link: {why}"),
+            _ if is_news && !matches!(ended, Ended::Listed | Ended::Asked(_)) => {
+                log::warn!("{name}: no link: {why}")
+            }
             _ => {}
         }
     }

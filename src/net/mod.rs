@@ -101,7 +101,9 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
     look_up.await.map_err(|error| format!("cannot find {}: {error}", endpoint.host))
 }
 
-fn unreachable(endpoint: &Endpoint, address: SocketAddr, error: &io::Error) -> String {
+/// Why a peer could not be reached, as a sentence.
+#[must_use]
+pub fn unreachable(endpoint: &Endpoint, address: SocketAddr, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             "connection refused; is canspan serve running there, and listening on that address?"

@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use heapless::{String, Vec};
 
-use super::frame::Frame;
+use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
 use super::queue::{PEERS_MAX, Queue, Slots};
@@ -63,12 +63,14 @@ impl Default for Policy {
 }
 
 /// How it stands with one peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PeerStatus {
     /// The id of its history.
     pub history: u64,
     /// The link it has now.
     pub link: Option<u32>,
+    /// Whether we dial it.
+    pub dialled: bool,
     /// Frames from it toward our bus, over all its links.
     pub received: Counters,
     /// Frames of our bus to it, over all its links.
@@ -95,6 +97,8 @@ pub struct Hub<M: Memory> {
     status_version: u32,
     offset_us: i64,
     seen: u64,
+    confirmed: u64,
+    bits: BusBits,
     is_closing: bool,
 }
 
@@ -114,6 +118,8 @@ impl<M: Memory> Hub<M> {
             status_version: 0,
             offset_us: 0,
             seen: 0,
+            confirmed: 0,
+            bits: BusBits::default(),
             is_closing: false,
         })
     }
@@ -211,6 +217,8 @@ impl<M: Memory> Hub<M> {
         }
         let origin = lane.map_or(Origin::Bus, |lane| Origin::Peer(lane as u8));
         self.seen += 1;
+        self.confirmed += u64::from(own);
+        self.bits.add(frame);
         let _ = self.history.append(frame, stamp_us, self.offset_us, origin);
     }
 
@@ -342,6 +350,7 @@ impl<M: Memory> Hub<M> {
         Some(PeerStatus {
             history: peer.history,
             link: peer.link,
+            dialled: peer.dialled,
             received,
             sent,
             behind: if outbound.wanted {
@@ -358,5 +367,17 @@ impl<M: Memory> Hub<M> {
     #[must_use]
     pub fn frames_seen(&self) -> u64 {
         self.seen
+    }
+
+    /// How many of them we had sent.
+    #[must_use]
+    pub fn frames_confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// The bits they took.
+    #[must_use]
+    pub fn bits(&self) -> BusBits {
+        self.bits
     }
 }

@@ -23,7 +23,7 @@ use super::peer::PeerNumber;
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
-    BUS_NAME_MAX, BusState, FILLER, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX, MODE_PLAIN,
+    BUS_NAME_MAX, BusState, FILLER, Form, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX, MODE_PLAIN,
     Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
 };
 
@@ -77,6 +77,8 @@ pub enum Ended {
     Finished,
     /// The peer gave the list of its buses.
     Listed,
+    /// Somebody asked how it all is: send [`report`](super::report)s, then close.
+    Asked(Form),
     /// Nothing was heard for too long.
     Silent,
     /// The greetings did not come in time.
@@ -417,6 +419,9 @@ impl Link {
                 self.event(Event::Buses);
                 self.close(now, hubs, Ended::Listed);
             }
+            (Phase::Greeting, Message::Ask(form)) if self.asks_for.is_none() => {
+                self.close(now, hubs, Ended::Asked(form));
+            }
             (Phase::Live, message) => {
                 let place = self.place.ok_or(Refusal::PROTOCOL)?;
                 let hub = hubs.get_mut(place.hub).ok_or(Refusal::PROTOCOL)?;
@@ -523,7 +528,11 @@ impl Link {
                 self.event(Event::Bus(status.state));
             }
             Message::Bye => return Ok(true),
-            Message::Hello(_) | Message::Refuse(_) | Message::Buses(_) => {
+            Message::Hello(_)
+            | Message::Refuse(_)
+            | Message::Buses(_)
+            | Message::Ask(_)
+            | Message::Report(_) => {
                 return Err(Refusal::PROTOCOL);
             }
         }
@@ -584,10 +593,10 @@ impl Link {
 }
 
 /// A record's content and what follows it; `None` while it is incomplete.
-type Record<'a> = Option<(&'a [u8], &'a [u8])>;
+pub(super) type Record<'a> = Option<(&'a [u8], &'a [u8])>;
 
 /// Splits the first record off.
-fn split_record(input: &[u8]) -> Result<Record<'_>, Refusal> {
+pub(super) fn split_record(input: &[u8]) -> Result<Record<'_>, Refusal> {
     let Some((&first, rest)) = input.split_first() else { return Ok(None) };
     let (length, rest) = if first < 0x80 {
         (usize::from(first), rest)

@@ -90,6 +90,7 @@
 //! assert_eq!(offer, [frame]);
 //! ```
 
+mod ask;
 mod clock;
 pub mod entry;
 pub mod frame;
@@ -104,7 +105,8 @@ mod stream;
 pub mod time;
 pub mod wire;
 
-pub use frame::{Frame, Id, Kind};
+pub use ask::{Asking, Heard, report};
+pub use frame::{BusBits, Frame, Id, Kind};
 pub use hub::{Hub, Memory, PeerStatus, Policy};
 pub use link::{
     BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions, Place,

@@ -153,7 +153,7 @@ impl Link {
 }
 
 /// Puts a record's length before its content, which starts at [`LENGTH_MAX`].
-fn seal(out: &mut [u8], length: usize) -> usize {
+pub(super) fn seal(out: &mut [u8], length: usize) -> usize {
     if length == 0 {
         return 0;
     }

@@ -22,4 +22,5 @@ mod limits;
 mod outage;
 mod send;
 mod speed;
+mod status;
 mod tools;
