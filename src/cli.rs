@@ -71,6 +71,8 @@ pub struct Serve {
     pub listen: Vec<ListenAddress>,
     /// Whether nothing from peers may reach the buses.
     pub read_only: bool,
+    /// Where to tell the numbers, under the same condition as for `listen`.
+    pub metrics: Vec<ListenAddress>,
     /// What holds for every link and history.
     pub limits: Limits,
 }
@@ -84,6 +86,8 @@ pub struct Connect {
     pub buses: Vec<BusPair>,
     /// Whether to make local interfaces that are missing.
     pub create: bool,
+    /// Where to tell the numbers. Not beyond this machine unless `--insecure` was given.
+    pub metrics: Vec<ListenAddress>,
     /// What holds for every link and history.
     pub limits: Limits,
 }

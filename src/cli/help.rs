@@ -96,6 +96,7 @@ NAME
 SYNOPSIS
     canspan serve BUS... [--listen ADDR[:PORT]]... [--insecure] [--read-only]
                   [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+                  [--metrics ADDR:PORT]...
 
     BUS is one of
         can0                 a SocketCAN interface; it need not be there yet
@@ -125,11 +126,15 @@ OPTIONS
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
+    --metrics ADDR:PORT
+        Tell the numbers of `canspan status` to Prometheus, at
+        http://ADDR:PORT/metrics; may be given several times. Without ADDR it
+        is loopback.
 
 EXAMPLES
     canspan serve can0 can1
     canspan serve can0 --listen 0.0.0.0 --insecure --read-only
-    canspan serve 'sim:demo?rate=1000'
+    canspan serve 'sim:demo?rate=1000' --metrics :9177
 ";
 
 const CONNECT: &str = "\
@@ -139,6 +144,7 @@ NAME
 SYNOPSIS
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [--create]
                     [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+                    [--metrics ADDR:PORT]... [--insecure]
 
     HOST is a name, an IPv4 address or an IPv6 address ([::1]:22677). REMOTE is
     what the peer calls its bus; LOCAL is the interface it is joined to, of the
@@ -161,6 +167,12 @@ OPTIONS
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
+    --metrics ADDR:PORT
+        Tell the numbers of `canspan status` to Prometheus, at
+        http://ADDR:PORT/metrics; may be given several times. Without ADDR it
+        is loopback.
+    --insecure
+        Allow an ADDR others can reach for --metrics.
 
 EXAMPLES
     canspan connect board can0

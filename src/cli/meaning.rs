@@ -9,8 +9,8 @@ use super::error::{CliError, ValueError};
 use super::quantity::{parse_max_age, parse_size, parse_time};
 use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe, TypedStatus};
 use super::{
-    BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, Dump, Endpoint,
-    FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve, Status,
+    BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, DEFAULT_PORT, Dump,
+    Endpoint, FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve, Status,
 };
 use crate::protocol::frame::Frame;
 use crate::text::parse_frame;
@@ -59,7 +59,8 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
     if !typed.insecure {
         refuse_open(&listen, typed.read_only)?;
     }
-    Ok(Serve { buses, listen, read_only: typed.read_only, limits })
+    let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
+    Ok(Serve { buses, listen, read_only: typed.read_only, metrics, limits })
 }
 
 /// There are no keys yet, so an address others can reach has to be asked for in so many words.
@@ -73,6 +74,29 @@ fn refuse_open(listen: &[ListenAddress], read_only: bool) -> Result<(), CliError
     )))
 }
 
+/// Where to tell the numbers: an address of this machine with a port, or any if the user says so.
+fn resolve_metrics(texts: &[String], insecure: bool) -> Result<Vec<ListenAddress>, CliError> {
+    let mut addresses = Vec::new();
+    for text in texts {
+        let address: ListenAddress = option("--metrics", text.parse())?;
+        // The port of peers would be the default, and nobody means that one.
+        if address.port == DEFAULT_PORT {
+            return Err(CliError::usage(format!(
+                "--metrics: `{text}` needs a port of its own, as in 127.0.0.1:9177"
+            )));
+        }
+        addresses.push(address);
+    }
+    refuse_twice(&addresses, "--metrics is given twice for")?;
+    match addresses.iter().find(|address| !insecure && !address.is_loopback()) {
+        Some(open) => Err(CliError::Refused(format!(
+            "not telling the numbers on {open}: anyone who reaches that port could read them. \
+             Stay on 127.0.0.1, or add --insecure if everyone on that network may."
+        ))),
+        None => Ok(addresses),
+    }
+}
+
 fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
     let (endpoint, buses) = resolve_host(&typed.operands, "connect", "canspan connect board can0")?;
     let buses: Vec<BusPair> = parse_all(buses)?;
@@ -82,7 +106,8 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
         "two buses would be joined to the local",
     )?;
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
-    Ok(Connect { endpoint, buses, create: typed.create, limits })
+    let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
+    Ok(Connect { endpoint, buses, create: typed.create, metrics, limits })
 }
 
 fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {

@@ -123,6 +123,7 @@ fn serve_has_defaults() {
             buses: vec![BusSpec::Interface("can0".into())],
             listen: vec![ListenAddress { host: "127.0.0.1".into(), port: 22677 }],
             read_only: false,
+            metrics: vec![],
             limits: Limits {
                 history_bytes: 4 * 1024 * 1024,
                 max_age: MaxAge::ByBus,
@@ -404,4 +405,17 @@ fn status_asks_this_machine_unless_told_otherwise() {
     assert!(usage_error("status --watch --check").contains("--check"));
     assert!(usage_error("status --json=yes").contains("takes no value"));
     assert!(usage_error("status :0").contains("names no host"));
+}
+
+#[test]
+fn metrics_stay_on_this_machine_unless_insecure_is_said() {
+    assert_eq!(serve("serve can0 --metrics :9177").metrics[0].to_string(), "127.0.0.1:9177");
+    assert_eq!(connect("connect b can0 --metrics [::1]:1").metrics[0].to_string(), "[::1]:1");
+    assert_eq!(connect("connect b can0 --metrics 0.0.0.0:1 --insecure").metrics.len(), 1);
+    for line in ["serve can0 --metrics 0.0.0.0:1", "connect b can0 --metrics board:1"] {
+        assert!(matches!(request(line), Err(CliError::Refused(_))), "{line}");
+    }
+    for line in ["serve can0 --metrics 127.0.0.1", "serve can0 --metrics :1 --metrics :1"] {
+        assert!(usage_error(line).contains("--metrics"), "{line}");
+    }
 }

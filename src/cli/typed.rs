@@ -44,6 +44,9 @@ pub(super) struct TypedServe {
     /// let nothing from peers reach the buses
     #[argh(switch)]
     pub(super) read_only: bool,
+    /// where to tell the numbers
+    #[argh(option)]
+    pub(super) metrics: Vec<String>,
     /// bytes of history
     #[argh(option)]
     pub(super) history: Option<String>,
@@ -65,6 +68,12 @@ pub(super) struct TypedConnect {
     /// make missing interfaces
     #[argh(switch)]
     pub(super) create: bool,
+    /// where to tell the numbers
+    #[argh(option)]
+    pub(super) metrics: Vec<String>,
+    /// tell the numbers beyond this machine without keys
+    #[argh(switch)]
+    pub(super) insecure: bool,
     /// bytes of history
     #[argh(option)]
     pub(super) history: Option<String>,

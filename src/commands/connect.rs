@@ -46,6 +46,9 @@ impl Job for Connecting {
 pub(super) fn run(connect: Connect) -> Result<(), String> {
     let options = link_options(connect.limits.heartbeat);
     let mut gateway = gateway(options)?;
+    for address in &connect.metrics {
+        gateway.serve_metrics(address)?;
+    }
     let buses = connect.buses.clone();
     let mut job = Connecting { connect };
     for pair in &buses {

@@ -21,5 +21,8 @@ pub(super) fn run(serve: Serve) -> Result<(), String> {
     for address in &serve.listen {
         gateway.listen(address)?;
     }
+    for address in &serve.metrics {
+        gateway.serve_metrics(address)?;
+    }
     gateway.run(&mut Serving)
 }

@@ -192,10 +192,24 @@ impl Gateway {
 
     /// Listens at an address.
     pub fn listen(&mut self, address: &ListenAddress) -> Result<(), String> {
-        for listener in net::listen(address)? {
+        for listener in net::listen(address, "--listen")? {
             let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
             log::info!("listening on {bound}");
             drop_task(self.runtime.spawn(net::accept(listener, self.runtime.inbox.clone())));
+        }
+        Ok(())
+    }
+
+    /// Tells the numbers to Prometheus at an address.
+    pub fn serve_metrics(&mut self, address: &ListenAddress) -> Result<(), String> {
+        for listener in net::listen(address, "--metrics")? {
+            let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
+            log::info!("metrics on http://{bound}/metrics");
+            let listener = Rc::new(listener);
+            for _ in 0..net::metrics::SCRAPERS_MAX {
+                let (listener, inbox) = (Rc::clone(&listener), self.runtime.inbox.clone());
+                drop_task(self.runtime.spawn(net::metrics::serve(listener, inbox)));
+            }
         }
         Ok(())
     }
@@ -321,6 +335,10 @@ impl Gateway {
                 Input::Signal(Signal::End) => self.end(now),
                 Input::Signal(Signal::Report) => self.report(),
                 Input::NotAccepted(error) => log::warn!("cannot accept a connection: {error}"),
+                Input::Scraped(reply) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.try_send(self.snapshot(now).metrics());
+                }
                 Input::Accepted(stream, peer) => self.accept(now, stream, peer),
                 Input::Dialled(dialler, Ok((stream, peer))) => {
                     self.connected(now, dialler, stream, peer);

@@ -19,6 +19,7 @@ mod dump;
 mod kinds;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod outage;
 mod send;
 mod speed;
