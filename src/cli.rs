@@ -7,6 +7,7 @@
 mod address;
 mod bus_spec;
 mod error;
+mod filter;
 mod help;
 mod meaning;
 mod quantity;
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 pub use address::{DEFAULT_PORT, Endpoint, ListenAddress};
 pub use bus_spec::{BusPair, BusSpec};
 pub use error::{CliError, ValueError};
+pub use filter::{BusFilter, filters_of};
 pub use meaning::frame_to_send;
 
 use crate::protocol::frame::Frame;
@@ -71,6 +73,10 @@ pub struct Serve {
     pub listen: Vec<ListenAddress>,
     /// Whether nothing from peers may reach the buses.
     pub read_only: bool,
+    /// Which frames leave the buses toward peers.
+    pub filters: Vec<BusFilter>,
+    /// Which frames of peers may be sent to the buses.
+    pub tx_filters: Vec<BusFilter>,
     /// Where to tell the numbers, under the same condition as for `listen`.
     pub metrics: Vec<ListenAddress>,
     /// What holds for every link and history.
@@ -86,6 +92,8 @@ pub struct Connect {
     pub buses: Vec<BusPair>,
     /// Whether to make local interfaces that are missing.
     pub create: bool,
+    /// Which frames to ask for, by what the peer calls the bus.
+    pub filters: Vec<BusFilter>,
     /// Where to tell the numbers. Not beyond this machine unless `--insecure` was given.
     pub metrics: Vec<ListenAddress>,
     /// What holds for every link and history.
@@ -99,6 +107,8 @@ pub struct Dump {
     pub endpoint: Endpoint,
     /// The names of the peer's buses; none means all.
     pub buses: Vec<String>,
+    /// Which frames to ask for.
+    pub filters: Vec<BusFilter>,
     /// How much of the past to begin with.
     pub last: Option<Duration>,
 }

@@ -96,6 +96,7 @@ NAME
 SYNOPSIS
     canspan serve BUS... [--listen ADDR[:PORT]]... [--insecure] [--read-only]
                   [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+                  [--filter [BUS,]FILTER]... [--tx-filter [BUS,]FILTER]...
                   [--metrics ADDR:PORT]...
 
     BUS is one of
@@ -116,6 +117,15 @@ OPTIONS
         reaches the port can read the bus and send to it.
     --read-only
         Let nothing from peers reach the buses.
+    --filter [BUS,]FILTER
+        Let only these frames leave BUS, or every bus without one of its own.
+        FILTER is as for candump: 123:7FF (frames whose id, masked by 7FF, is
+        123), 123~7FF (all others), #1FF (error frames of these classes), and
+        several with commas, of which one must hold, or with j all. An id of 8
+        digits is a 29-bit one. Error frames pass only by #.
+    --tx-filter [BUS,]FILTER
+        Let only these frames of peers reach the bus; others are refused, and
+        their sender is told.
     --history SIZE
         Memory for the history of each bus, in bytes, or with k, M or G; what it
         holds can be resumed after a cut. At least 64k. Default: 4M, which is
@@ -134,6 +144,7 @@ OPTIONS
 EXAMPLES
     canspan serve can0 can1
     canspan serve can0 --listen 0.0.0.0 --insecure --read-only
+    canspan serve can0 can1 --tx-filter can0,7E0:7F8 --filter can1,#FF,0:0
     canspan serve 'sim:demo?rate=1000' --metrics :9177
 ";
 
@@ -144,7 +155,8 @@ NAME
 SYNOPSIS
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [--create]
                     [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
-                    [--metrics ADDR:PORT]... [--insecure]
+                    [--filter [REMOTE,]FILTER]... [--metrics ADDR:PORT]...
+                    [--insecure]
 
     HOST is a name, an IPv4 address or an IPv6 address ([::1]:22677). REMOTE is
     what the peer calls its bus; LOCAL is the interface it is joined to, of the
@@ -157,6 +169,13 @@ OPTIONS
     --create
         Make local vcan interfaces that are missing, and remove them at the end.
         Needs CAP_NET_ADMIN.
+    --filter [REMOTE,]FILTER
+        Ask only for these frames of REMOTE, or of every bus without one of its
+        own; others do not travel.
+        FILTER is as for candump: 123:7FF (frames whose id, masked by 7FF, is
+        123), 123~7FF (all others), #1FF (error frames of these classes), and
+        several with commas, of which one must hold, or with j all. An id of 8
+        digits is a 29-bit one. Error frames pass only by #.
     --history SIZE
         Memory for the history of each bus, in bytes, or with k, M or G; what it
         holds can be resumed after a cut. At least 64k. Default: 4M.
@@ -185,7 +204,7 @@ NAME
     canspan dump - print the frames of a peer's buses, as candump -L does
 
 SYNOPSIS
-    canspan dump HOST[:PORT] [BUS]... [--last TIME]
+    canspan dump HOST[:PORT] [BUS]... [--last TIME] [--filter [BUS,]FILTER]...
 
     Needs no CAN in the kernel and no privileges. BUS is what the peer calls it;
     without one all are printed. The times are the peer's. The default port is
@@ -195,9 +214,17 @@ OPTIONS
     --last TIME
         Begin with what the peer still has of the last TIME (500ms, 30s, 2m).
         Default: begin with the next frame.
+    --filter [BUS,]FILTER
+        Ask only for these frames of BUS, or of every bus without one of its
+        own; others do not travel.
+        FILTER is as for candump: 123:7FF (frames whose id, masked by 7FF, is
+        123), 123~7FF (all others), #1FF (error frames of these classes), and
+        several with commas, of which one must hold, or with j all. An id of 8
+        digits is a 29-bit one. Error frames pass only by #.
 
 EXAMPLES
     canspan dump board can0 --last 30s
+    canspan dump board --filter 123:7FF,18DAF110:1FFFFFFF
     canspan dump board | canplayer vcan0=can0
 ";
 

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::bus_spec::parse_name;
 use super::error::{CliError, ValueError};
+use super::filter::parse_filters;
 use super::quantity::{parse_max_age, parse_size, parse_time};
 use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe, TypedStatus};
 use super::{
@@ -55,12 +56,15 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
         listen.push(ListenAddress::default());
     }
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
+    let names = || buses.iter().map(BusSpec::name);
+    let filters = parse_filters("--filter", &typed.filter, names())?;
+    let tx_filters = parse_filters("--tx-filter", &typed.tx_filter, names())?;
     // Last, so that nobody adds --insecure only to be told of a typing mistake.
     if !typed.insecure {
         refuse_open(&listen, typed.read_only)?;
     }
     let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
-    Ok(Serve { buses, listen, read_only: typed.read_only, metrics, limits })
+    Ok(Serve { buses, listen, read_only: typed.read_only, filters, tx_filters, metrics, limits })
 }
 
 /// There are no keys yet, so an address others can reach has to be asked for in so many words.
@@ -107,7 +111,9 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
     )?;
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
     let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
-    Ok(Connect { endpoint, buses, create: typed.create, metrics, limits })
+    let names = buses.iter().map(|pair| pair.remote.as_str());
+    let filters = parse_filters("--filter", &typed.filter, names)?;
+    Ok(Connect { endpoint, buses, create: typed.create, filters, metrics, limits })
 }
 
 fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {
@@ -116,7 +122,8 @@ fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {
         buses.iter().map(|name| resolve_remote(name)).collect::<Result<_, _>>()?;
     refuse_twice(&buses, "named twice is the bus")?;
     let last = typed.last.map(|text| option("--last", parse_time(&text))).transpose()?;
-    Ok(Dump { endpoint, buses, last })
+    let filters = parse_filters("--filter", &typed.filter, buses.iter().map(String::as_str))?;
+    Ok(Dump { endpoint, buses, filters, last })
 }
 
 fn resolve_send(typed: &TypedSend) -> Result<SendFrames, CliError> {

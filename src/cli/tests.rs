@@ -123,6 +123,8 @@ fn serve_has_defaults() {
             buses: vec![BusSpec::Interface("can0".into())],
             listen: vec![ListenAddress { host: "127.0.0.1".into(), port: 22677 }],
             read_only: false,
+            filters: vec![],
+            tx_filters: vec![],
             metrics: vec![],
             limits: Limits {
                 history_bytes: 4 * 1024 * 1024,
@@ -417,5 +419,26 @@ fn metrics_stay_on_this_machine_unless_insecure_is_said() {
     }
     for line in ["serve can0 --metrics 127.0.0.1", "serve can0 --metrics :1 --metrics :1"] {
         assert!(usage_error(line).contains("--metrics"), "{line}");
+    }
+}
+
+#[test]
+fn filters_are_for_one_bus_or_for_all_others() {
+    let of = |list: &[BusFilter], bus: &str| filters_of(list, bus).to_string();
+    let both = serve("serve can0 can1 --filter can1,123:7FF --filter 200~7FF,j --tx-filter #1");
+    assert_eq!(of(&both.filters, "can1"), "123:7FF,#0");
+    assert_eq!(of(&both.filters, "can0"), "200~7FF,j,#0");
+    assert_eq!(of(&both.tx_filters, "can0"), "#1");
+    let joined = connect("connect b x:y --filter x,1:2");
+    assert_eq!(of(&joined.filters, "x"), "1:2,#0".replace('1', "001"));
+    assert!(filters_of(&joined.filters, "y").is_all());
+    for (line, words) in [
+        ("serve can0 --filter can1,1:2", "none of the buses"),
+        ("serve can0 --filter 1:2 --filter 3:4", "given twice for every bus"),
+        ("serve can0 --tx-filter can0", "--tx-filter: `can0` is no filter"),
+        ("dump board --filter 123", "123:7FF"),
+        ("connect b y --filter y,1:g", "hexadecimal"),
+    ] {
+        assert!(usage_error(line).contains(words), "{line}: {}", usage_error(line));
     }
 }

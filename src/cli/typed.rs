@@ -44,6 +44,12 @@ pub(super) struct TypedServe {
     /// let nothing from peers reach the buses
     #[argh(switch)]
     pub(super) read_only: bool,
+    /// which frames
+    #[argh(option)]
+    pub(super) filter: Vec<String>,
+    /// which frames may be sent to the buses
+    #[argh(option)]
+    pub(super) tx_filter: Vec<String>,
     /// where to tell the numbers
     #[argh(option)]
     pub(super) metrics: Vec<String>,
@@ -68,6 +74,9 @@ pub(super) struct TypedConnect {
     /// make missing interfaces
     #[argh(switch)]
     pub(super) create: bool,
+    /// which frames
+    #[argh(option)]
+    pub(super) filter: Vec<String>,
     /// where to tell the numbers
     #[argh(option)]
     pub(super) metrics: Vec<String>,
@@ -92,6 +101,9 @@ pub(super) struct TypedDump {
     /// the peer and the buses; argh would ask for a missing host in words of its own
     #[argh(positional)]
     pub(super) operands: Vec<String>,
+    /// which frames
+    #[argh(option)]
+    pub(super) filter: Vec<String>,
     /// how much of the past to begin with
     #[argh(option)]
     pub(super) last: Option<String>,

@@ -12,6 +12,7 @@ use core::time::Duration;
 
 use heapless::{String, Vec};
 
+use super::filter::Filters;
 use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
@@ -92,6 +93,9 @@ pub struct Hub<M: Memory> {
     pub(super) queue: Queue<M::Slots>,
     pub(super) peers: Vec<Peer, PEERS_MAX>,
     policy: Policy,
+    /// Which frames leave the bus, and which may be sent to it.
+    pub(super) filters: Filters,
+    pub(super) tx_filters: Filters,
     status: BusStatus,
     /// Counts changes of the status, so that links see that there is news.
     status_version: u32,
@@ -114,6 +118,8 @@ impl<M: Memory> Hub<M> {
             queue: Queue::new(slots),
             peers: Vec::new(),
             policy: Policy::default(),
+            filters: Filters::ALL,
+            tx_filters: Filters::ALL,
             status: BusStatus::default(),
             status_version: 0,
             offset_us: 0,
@@ -153,6 +159,13 @@ impl<M: Memory> Hub<M> {
         self.policy = policy;
         let max_age_us = policy.max_age.map_or(0, super::time::micros);
         self.set_status(BusStatus { max_age_us, ..self.status });
+    }
+
+    /// Which frames leave the bus toward peers, and which of theirs may be sent to it. To be called
+    /// before there is a peer: what was counted for one was counted with the filters of then.
+    pub fn set_filters(&mut self, leaving: Filters, sent: Filters) {
+        self.filters = leaving;
+        self.tx_filters = sent;
     }
 
     /// How the bus is.
@@ -227,18 +240,15 @@ impl<M: Memory> Hub<M> {
     fn drop_oldest(&mut self) {
         let end = self.history.oldest_end();
         for (number, peer) in self.peers.iter_mut().enumerate() {
-            let outbound = &mut peer.outbound;
-            if !outbound.wanted || outbound.cursor.position >= end {
+            if !peer.outbound.wanted || peer.outbound.cursor.position >= end {
                 continue;
             }
-            while outbound.cursor.position < end {
-                let Some(entry) = self.history.next(&mut outbound.cursor) else { break };
-                let is_own = entry.origin == Origin::Peer(number as u8);
-                if !is_own || entry.position < peer.joined {
-                    outbound.progress.lost += 1;
-                }
+            while peer.outbound.cursor.position < end {
+                let Some(entry) = self.history.next(&mut peer.outbound.cursor) else { break };
+                let wants = peer.wants(number, &self.filters, &entry);
+                peer.outbound.progress.lost += u64::from(wants);
             }
-            outbound.progress.position = outbound.cursor.position;
+            peer.outbound.progress.position = peer.outbound.cursor.position;
         }
         self.history.drop_oldest();
         let tail = self.history.tail();

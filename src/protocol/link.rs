@@ -18,6 +18,7 @@ use core::time::Duration;
 use heapless::{Deque, String, Vec};
 
 use super::clock::PeerClock;
+use super::filter::Filters;
 use super::hub::{Hub, Memory};
 use super::peer::PeerNumber;
 use super::stream::Stamps;
@@ -53,6 +54,8 @@ pub struct LinkOptions {
     pub receipts: Duration,
     /// Where the peer's frames are to begin, if it does not know us.
     pub from: From,
+    /// Which of the peer's frames to ask for; the same for all links of a peer.
+    pub filters: Filters,
 }
 
 impl Default for LinkOptions {
@@ -62,6 +65,7 @@ impl Default for LinkOptions {
             wants_frames: true,
             receipts: RECEIPT_INTERVAL,
             from: From::Now,
+            filters: Filters::ALL,
         }
     }
 }
@@ -169,6 +173,9 @@ pub struct Link {
     /// no more, and nothing is gained by waking up to say more.
     pub(super) is_drained: bool,
     buses: String<BUS_LIST_MAX>,
+    /// Which of our frames the peer asks for.
+    asked: Option<Filters>,
+    pub(super) is_filter_told: bool,
     events: Deque<Event, 8>,
     ended: Option<Ended>,
 }
@@ -226,6 +233,8 @@ impl Link {
             has_start: false,
             is_drained: true,
             buses: String::new(),
+            asked: None,
+            is_filter_told: false,
             events: Deque::new(),
             ended: None,
         }
@@ -419,6 +428,9 @@ impl Link {
                 self.event(Event::Buses);
                 self.close(now, hubs, Ended::Listed);
             }
+            (Phase::Greeting, Message::Filter(text)) if self.asked.is_none() => {
+                self.asked = Some(text.parse().map_err(|_| Refusal::PROTOCOL)?);
+            }
             (Phase::Greeting, Message::Ask(form)) if self.asks_for.is_none() => {
                 self.close(now, hubs, Ended::Asked(form));
             }
@@ -466,7 +478,8 @@ impl Link {
         let place = self.place.ok_or(Refusal::PROTOCOL)?;
         let hub = hubs.get_mut(place.hub).ok_or(Refusal::PROTOCOL)?;
         let restarts = hub.peer_status(place.peer).map_or(0, |status| status.restarts);
-        hub.begin(now, place.peer, self.id, hello)?;
+        let filters = self.asked.unwrap_or(Filters::ALL);
+        hub.begin(now, place.peer, self.id, hello, filters)?;
         let status = hub.peer_status(place.peer);
         let restarted = status.is_some_and(|status| status.restarts > restarts);
         self.clock.sample(now, hello.clock_us);
@@ -532,6 +545,7 @@ impl Link {
             | Message::Refuse(_)
             | Message::Buses(_)
             | Message::Ask(_)
+            | Message::Filter(_)
             | Message::Report(_) => {
                 return Err(Refusal::PROTOCOL);
             }

@@ -93,6 +93,7 @@
 mod ask;
 mod clock;
 pub mod entry;
+mod filter;
 pub mod frame;
 pub mod history;
 mod hub;
@@ -106,6 +107,7 @@ pub mod time;
 pub mod wire;
 
 pub use ask::{Asking, Heard, report};
+pub use filter::{FILTERS_MAX, FilterError, Filters};
 pub use frame::{BusBits, Frame, Id, Kind};
 pub use hub::{Hub, Memory, PeerStatus, Policy};
 pub use link::{

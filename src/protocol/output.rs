@@ -71,6 +71,11 @@ impl Link {
 
     /// Greetings and farewells.
     fn special<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
+        if self.outbox.hello && !self.is_filter_told && !self.options.filters.is_all() {
+            self.is_filter_told = true;
+            let text = super::filter::text(&self.options.filters);
+            return write(&Message::Filter(core::str::from_utf8(&text).unwrap_or("")), out);
+        }
         if self.outbox.hello {
             self.outbox.hello = false;
             return self.hello(now, hubs, out);

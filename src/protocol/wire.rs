@@ -77,6 +77,8 @@ pub enum Message<'a> {
     Ask(Form),
     /// A piece of the answer; the sender closes the link after the last.
     Report(Report<'a>),
+    /// Before a greeting: send me only frames that pass these [`Filters`](super::Filters), as text.
+    Filter(&'a str),
 }
 
 /// A greeting: who is there, what it has, and what it wants.

@@ -26,6 +26,7 @@ impl World {
     pub(crate) fn check(&self) {
         self.check_order();
         self.check_age();
+        self.check_filters();
         for pc in 1..self.nodes.len() {
             self.check_from_pc(pc);
             self.check_to_pc(pc);
@@ -74,6 +75,21 @@ impl World {
             assert!(place.is_some(), "PC {pc}: {:?} was never on the board's bus", shown.frame);
             assert!(place > last.as_ref(), "PC {pc}: {:?} is out of bus order", shown.frame);
             last = place.copied();
+        }
+    }
+
+    /// Nothing crosses that was not to: filters and read-only.
+    fn check_filters(&self) {
+        let board = &self.nodes[BOARD];
+        for pc in 1..self.nodes.len() {
+            for shown in self.nodes[pc].shown.iter().filter(|shown| shown.delivered) {
+                assert!(board.filters[0].passes(&shown.frame), "{:?} left the board", shown.frame);
+                assert!(self.nodes[pc].filters[2].passes(&shown.frame), "{:?}", shown.frame);
+            }
+            for shown in own(&board.shown, pc) {
+                assert!(board.filters[1].passes(&shown.frame), "{:?} was sent", shown.frame);
+                assert!(!board.policy.read_only, "{:?} was sent", shown.frame);
+            }
         }
     }
 
@@ -135,6 +151,10 @@ impl World {
             // Its own frames do not come back, but those of an earlier life do.
             .filter(|shown| {
                 source(&shown.frame) != pc || incarnation(&shown.frame) < self.nodes[pc].incarnation
+            })
+            .filter(|shown| {
+                self.nodes[BOARD].filters[0].passes(&shown.frame)
+                    && self.nodes[pc].filters[2].passes(&shown.frame)
             })
             .count() as u64;
         let sent = status.sent;

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use canspan::gateway::{Heap, HeapSlots};
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
-use canspan::protocol::{Ended, Frame, Hub, Id, Link, LinkOptions, Place, Policy, RECORD_MAX};
+use canspan::protocol::{
+    Ended, Filters, Frame, Hub, Id, Link, LinkOptions, Place, Policy, RECORD_MAX,
+};
 
 use crate::net::Pipe;
 
@@ -36,6 +38,8 @@ pub(crate) struct Node {
     skew: u64,
     offset: i64,
     pub(crate) policy: Policy,
+    /// What leaves its bus, what may be sent to it, and what it asks the board for.
+    pub(crate) filters: [Filters; 3],
     history_blocks: usize,
     /// Frames in the kernel's hands: when they will be on the bus, and whose process gave them.
     handed: VecDeque<(Frame, u64, u64)>,
@@ -100,9 +104,15 @@ impl World {
                     max_age: max_age.filter(|_| board),
                     is_virtual: !board,
                     handed_max: if board { rng.usize(1..12) } else { 256 },
+                    read_only: board && rng.u8(..) < 20,
                     window: if rng.u8(..) < 20 { 1 } else { rng.u32(8..100) },
                     ..Policy::default()
                 },
+                filters: core::array::from_fn(|which| match which {
+                    0 | 1 if board => random_filters(&mut rng),
+                    2 if !board => random_filters(&mut rng),
+                    _ => Filters::ALL,
+                }),
                 history_blocks: rng.usize(2..6),
                 handed: VecDeque::new(),
                 bus_us: if board { rng.u64(50..300) } else { 0 },
@@ -149,6 +159,7 @@ impl World {
         let slots = HeapSlots::with_room(1_000);
         let mut hub = Hub::new("can0", id, blocks, slots).unwrap();
         hub.set_policy(node.policy);
+        hub.set_filters(node.filters[0], node.filters[1]);
         hub.set_state(if node.bus_up { BusState::Up } else { BusState::Down }, None);
         hub.set_clock(node.offset);
         node.hubs = vec![hub];
@@ -294,7 +305,8 @@ impl World {
             let (dialler, acceptor) = (self.next_link, self.next_link + 1);
             self.next_link += 2;
             let place = self.places[pc].unwrap();
-            let link = Link::dial(self.local(pc), dialler, place, "can0", options).unwrap();
+            let asking = LinkOptions { filters: self.nodes[pc].filters[2], ..options };
+            let link = Link::dial(self.local(pc), dialler, place, "can0", asking).unwrap();
             let answer = Link::accept(self.local(BOARD), acceptor, options);
             self.connections[pc] = Some(Connection {
                 ends: [
@@ -500,6 +512,22 @@ impl World {
             }
         }
     }
+}
+
+/// Filters on the number that tells frames apart least: who made them; or on their lives.
+fn random_filters(rng: &mut fastrand::Rng) -> Filters {
+    let one = |rng: &mut fastrand::Rng| {
+        let (id, mask) =
+            (rng.u32(0..4) | rng.u32(0..4) << 8, [0x3, 0x1, 0x300, 0x101][rng.usize(0..4)]);
+        format!("{id:08X}{}{mask:X}", if rng.bool() { ':' } else { '~' })
+    };
+    let text = match rng.u8(0..4) {
+        0 => one(rng),
+        1 => format!("{},{}", one(rng), one(rng)),
+        2 => format!("{},{},j", one(rng), one(rng)),
+        _ => return Filters::ALL,
+    };
+    text.parse().unwrap()
 }
 
 /// A frame that is like no other: which node made it, in which life, and the how many-th it was.

@@ -205,6 +205,12 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         ("report-first", "more follows, all is up", {
             Message::Report(Report { text: "{", more: true, is_up: true })
         }),
+        (
+            "filter",
+            "frames whose id masked by 7ff is 123, and no error frames",
+            Message::Filter("123:7FF,#0"),
+        ),
+        ("filter-all", "every frame", Message::Filter("#FFFFFFFF")),
         ("report-last", "the end, not all is up", {
             Message::Report(Report { text: "}\n", more: false, is_up: false })
         }),
