@@ -39,7 +39,7 @@ use crate::bus::LinkWatch;
 use crate::cli::{Endpoint, ListenAddress};
 use crate::net;
 use crate::protocol::time::Instant;
-use crate::protocol::wire::{BusState, Form, Refusal};
+use crate::protocol::wire::{BusState, Refusal};
 use crate::protocol::{Ended, Event, Hub, Link, LinkOptions, Policy};
 use clock::{Turn, WallClock};
 use dialler::{Dialler, Stage, Wish};
@@ -58,8 +58,6 @@ const END_WITHIN: Duration = Duration::from_millis(800);
 const ROUNDS_MAX: usize = 4;
 /// Bytes read from a connection at once: four of the largest records.
 const READ_SIZE: usize = 16 * 1024;
-/// Answers under way to those who ask how it all is; each may take 1 MiB. Others wait.
-const ANSWERS_MAX: usize = 4;
 
 /// What a command wants to know of.
 #[derive(Debug)]
@@ -196,20 +194,6 @@ impl Gateway {
             let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
             log::info!("listening on {bound}");
             drop_task(self.runtime.spawn(net::accept(listener, self.runtime.inbox.clone())));
-        }
-        Ok(())
-    }
-
-    /// Tells the numbers to Prometheus at an address.
-    pub fn serve_metrics(&mut self, address: &ListenAddress) -> Result<(), String> {
-        for listener in net::listen(address, "--metrics")? {
-            let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
-            log::info!("metrics on http://{bound}/metrics");
-            let listener = Rc::new(listener);
-            for _ in 0..net::metrics::SCRAPERS_MAX {
-                let (listener, inbox) = (Rc::clone(&listener), self.runtime.inbox.clone());
-                drop_task(self.runtime.spawn(net::metrics::serve(listener, inbox)));
-            }
         }
         Ok(())
     }
@@ -448,27 +432,6 @@ impl Gateway {
             }
         }
         Ok(())
-    }
-
-    /// Answers who asks how it all is.
-    fn answer(&mut self, now: Instant) {
-        for number in 0..self.sessions.len() {
-            let Some(form) = self.sessions.get(number).and_then(Session::is_asked) else {
-                continue;
-            };
-            let answering = self.sessions.iter().filter(|session| session.is_answering()).count();
-            if answering >= ANSWERS_MAX {
-                return;
-            }
-            let snapshot = self.snapshot(now);
-            let text = match form {
-                Form::Table => snapshot.table(),
-                Form::Json => snapshot.json(),
-            };
-            if let Some(session) = self.sessions.get_mut(number) {
-                session.answer(now, text, snapshot.is_up());
-            }
-        }
     }
 
     /// Lets go of links that are over.

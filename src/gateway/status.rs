@@ -10,18 +10,25 @@ mod table;
 mod tests;
 
 use core::time::Duration;
+use std::rc::Rc;
 
 use heapless::Deque;
 
 use super::dialler::{Stage, Wish};
 use super::memory::Heap;
-use super::{BUSES_MAX, Gateway};
+use super::session::Session;
+use super::{BUSES_MAX, Gateway, drop_task};
+use crate::cli::ListenAddress;
+use crate::net;
 use crate::protocol::time::Instant;
-use crate::protocol::wire::BusStatus;
+use crate::protocol::wire::{BusStatus, Form};
 use crate::protocol::{BusBits, Hub, PeerStatus};
 
 /// Rates are taken over one to two of these.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// Answers under way to those who ask how it all is; each may take 1 MiB. Others wait.
+const ANSWERS_MAX: usize = 4;
 
 /// The bit rates of a bus, in bit/s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,6 +159,41 @@ impl Snapshot {
 }
 
 impl Gateway {
+    /// Tells the numbers to Prometheus at an address.
+    pub fn serve_metrics(&mut self, address: &ListenAddress) -> Result<(), String> {
+        for listener in net::listen(address, "--metrics")? {
+            let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
+            log::info!("metrics on http://{bound}/metrics");
+            let listener = Rc::new(listener);
+            for _ in 0..net::metrics::SCRAPERS_MAX {
+                let (listener, inbox) = (Rc::clone(&listener), self.runtime.inbox.clone());
+                drop_task(self.runtime.spawn(net::metrics::serve(listener, inbox)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers who asks how it all is.
+    pub(super) fn answer(&mut self, now: Instant) {
+        for number in 0..self.sessions.len() {
+            let Some(form) = self.sessions.get(number).and_then(Session::is_asked) else {
+                continue;
+            };
+            let answering = self.sessions.iter().filter(|session| session.is_answering()).count();
+            if answering >= ANSWERS_MAX {
+                return;
+            }
+            let snapshot = self.snapshot(now);
+            let text = match form {
+                Form::Table => snapshot.table(),
+                Form::Json => snapshot.json(),
+            };
+            if let Some(session) = self.sessions.get_mut(number) {
+                session.answer(now, text, snapshot.is_up());
+            }
+        }
+    }
+
     /// How it all is now.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {

@@ -6,8 +6,9 @@
 
 use heapless::Vec;
 
-use super::link::{Ended, split_record};
-use super::output::{RECORD_MAX, seal};
+use super::link::Ended;
+use super::output::RECORD_MAX;
+use super::record::{seal, split_record};
 use super::stream::write;
 use super::wire::{
     FILLER, Form, LENGTH_MAX, MAGIC, MODE_PLAIN, Message, PREAMBLE_SIZE, REPORT_TEXT_MAX, Refusal,

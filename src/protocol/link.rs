@@ -21,6 +21,7 @@ use super::clock::PeerClock;
 use super::filter::Filters;
 use super::hub::{Hub, Memory};
 use super::peer::PeerNumber;
+use super::record::split_record;
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
@@ -604,25 +605,4 @@ impl Link {
             self.outbox.ping = true;
         }
     }
-}
-
-/// A record's content and what follows it; `None` while it is incomplete.
-pub(super) type Record<'a> = Option<(&'a [u8], &'a [u8])>;
-
-/// Splits the first record off.
-pub(super) fn split_record(input: &[u8]) -> Result<Record<'_>, Refusal> {
-    let Some((&first, rest)) = input.split_first() else { return Ok(None) };
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
-        if second >= 0x80 {
-            return Err(Refusal::PROTOCOL);
-        }
-        (usize::from(first & 0x7F) | usize::from(second) << 7, rest)
-    };
-    if length == 0 || length > MESSAGE_MAX {
-        return Err(Refusal::PROTOCOL);
-    }
-    Ok(rest.split_at_checked(length))
 }

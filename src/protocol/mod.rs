@@ -101,6 +101,7 @@ mod link;
 mod output;
 mod peer;
 mod queue;
+mod record;
 mod resume;
 mod stream;
 pub mod time;

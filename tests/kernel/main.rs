@@ -16,6 +16,7 @@ mod sys;
 mod clients;
 mod commands;
 mod dump;
+mod filter;
 mod kinds;
 mod lifecycle;
 mod limits;

@@ -142,8 +142,8 @@ impl World {
         let id = self.nodes[pc].hubs[0].id();
         let (_, status) = board.peers().find(|(_, peer)| peer.history == id).expect("no record");
         let life = self.nodes[BOARD].incarnation;
-        let joined = self.joined.iter().find(|(i, h, _)| (*i, *h) == (life, id));
-        let (_, _, begun) = *joined.expect("the world saw every link come up");
+        let joined = self.joined.iter().find(|(i, h, ..)| (*i, *h) == (life, id));
+        let (_, _, begun, missed) = *joined.expect("the world saw every link come up");
         let first = self.first_of_incarnation(BOARD);
         let meant = self.nodes[BOARD].shown[first..]
             .iter()
@@ -160,7 +160,7 @@ impl World {
         let sent = status.sent;
         assert_eq!(
             sent.accounted(),
-            meant,
+            missed + meant,
             "to PC {pc} from {begun} to {}: {status:?}, {:?}",
             board.position(),
             self.nodes[pc].hubs[0].peer_status(self.places[pc].unwrap().peer)

@@ -18,6 +18,8 @@ const STORM_US: u64 = 2_000_000;
 /// Microseconds of peace after which everything must have arrived: a full history through a window
 /// of one frame over the slowest path takes 100 s.
 const PEACE_US: u64 = 150_000_000;
+/// Microseconds of rest after which nothing but heartbeats is under way: some of the slowest paths.
+const REST_US: u64 = 100_000;
 
 /// What was seen on a node's bus, whoever looked.
 #[derive(Clone, Copy)]
@@ -80,8 +82,9 @@ pub(crate) struct World {
     redial: Vec<u64>,
     next_fault: u64,
     next_link: u32,
-    /// (board's incarnation, PC's history): position at which the board's stream to it began.
-    pub(crate) joined: Vec<(u64, u64, u64)>,
+    /// (board's incarnation, PC's history): position at which the board's stream to it began, and
+    /// how many before it count as lost.
+    pub(crate) joined: Vec<(u64, u64, u64, u64)>,
     pub(crate) heartbeat: Duration,
     out: Vec<u8>,
 }
@@ -207,8 +210,10 @@ impl World {
     }
 
     pub(crate) fn run(&mut self) {
-        let mut steps = 0;
-        while self.now < STORM_US || !self.is_at_rest() {
+        let (mut steps, mut rests_since) = (0, None);
+        while rests_since.is_none_or(|since| self.now < since + REST_US) {
+            let rests = self.now >= STORM_US && self.is_at_rest();
+            rests_since = rests.then(|| rests_since.unwrap_or(self.now));
             assert!(self.now < STORM_US + PEACE_US, "something never arrived");
             steps += 1;
             assert!(steps < 1_000_000, "the nodes never come to rest");
@@ -240,7 +245,7 @@ impl World {
         });
         let mut pipes = self.connections.iter().flatten().flat_map(|connection| &connection.pipes);
         settled.count() == 2 * (self.nodes.len() - 1)
-            && pipes.all(|pipe| pipe.waiting() == 0 && !pipe.is_black_hole)
+            && pipes.all(|pipe| !pipe.is_black_hole)
             && self.nodes.iter().all(|node| !node.hubs[0].is_busy() && self.now > node.alive_from)
     }
 
@@ -363,8 +368,9 @@ impl World {
                 end.begun = true;
                 let status = hubs[0].peer_status(place.peer).unwrap();
                 if status.links == 1 {
-                    let begin = if status.sent.lost > 0 { 0 } else { position - status.behind };
-                    self.joined.push((self.nodes[BOARD].incarnation, status.history, begin));
+                    let (begin, missed) = (position - status.behind, status.sent.lost);
+                    let life = self.nodes[BOARD].incarnation;
+                    self.joined.push((life, status.history, begin, missed));
                 }
             }
         }
