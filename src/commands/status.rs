@@ -1,8 +1,9 @@
 //! `canspan status`: asks a canspan how it all is.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{ErrorKind, IsTerminal as _, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Instant;
 
 use crate::cli::Status;
@@ -74,7 +75,7 @@ fn talk(status: &Status, address: SocketAddr, mut stream: TcpStream) -> Result<A
         let mut bytes = buffer.get(..count).unwrap_or(&[]);
         while !bytes.is_empty() {
             bytes = bytes.get(asking.take(bytes)..).unwrap_or(&[]);
-            while let Some(heard) = asking.next() {
+            while let Some(heard) = asking.poll() {
                 match heard {
                     Heard::Piece(piece) if text.len() + piece.text.len() <= ANSWER_MAX => {
                         text.push_str(piece.text);
@@ -107,8 +108,20 @@ fn print(text: &str, anew: bool) -> Result<bool, String> {
 }
 
 pub(super) fn run(status: &Status) -> Result<(), String> {
-    while status.watch {
-        // Whatever is there now may be there again in a moment.
+    if status.watch {
+        return watch(status);
+    }
+    let answer = ask(status)?;
+    print(&answer.text, false)?;
+    if status.check && !answer.is_up {
+        return Err(format!("{}: not everything is up", status.endpoint));
+    }
+    Ok(())
+}
+
+/// Asks again and again; whatever is not there now may be there in a moment.
+fn watch(status: &Status) -> Result<(), String> {
+    loop {
         let goes_on = match ask(status) {
             Ok(answer) => print(&answer.text, true)?,
             Err(problem) => {
@@ -121,10 +134,4 @@ pub(super) fn run(status: &Status) -> Result<(), String> {
         }
         std::thread::sleep(WATCH_EVERY);
     }
-    let answer = ask(status)?;
-    print(&answer.text, false)?;
-    if status.check && !answer.is_up {
-        return Err(format!("{}: not everything is up", status.endpoint));
-    }
-    Ok(())
 }

@@ -63,7 +63,7 @@ impl Asking {
     }
 
     /// Takes bytes that arrived; returns how many there was room for. To be followed by
-    /// [`Asking::next`] until that returns `None`.
+    /// [`Asking::poll`] until that returns `None`.
     pub fn take(&mut self, bytes: &[u8]) -> usize {
         self.input.copy_within(self.used.., 0);
         self.input.truncate(self.input.len() - self.used);
@@ -74,7 +74,7 @@ impl Asking {
     }
 
     /// What was heard next; `None` while it is incomplete.
-    pub fn next(&mut self) -> Option<Heard<'_>> {
+    pub fn poll(&mut self) -> Option<Heard<'_>> {
         let broken = Heard::Refused(Ended::WeRefused(Refusal::PROTOCOL));
         if !self.is_greeted {
             if self.input.iter().zip(MAGIC).any(|(byte, expected)| *byte != expected) {
@@ -118,7 +118,7 @@ mod tests {
         for mut piece in bytes.chunks(size) {
             while !piece.is_empty() {
                 piece = &piece[asking.take(piece)..];
-                while let Some(heard) = asking.next() {
+                while let Some(heard) = asking.poll() {
                     match heard {
                         Heard::Piece(report) => text += report.text,
                         Heard::Refused(why) => return Err(why),
