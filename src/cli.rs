@@ -7,6 +7,7 @@
 mod address;
 mod bus_spec;
 mod error;
+mod filter;
 mod help;
 mod meaning;
 mod quantity;
@@ -19,6 +20,7 @@ use std::ffi::OsString;
 pub use address::{DEFAULT_PORT, Endpoint, ListenAddress};
 pub use bus_spec::{BusPair, BusSpec};
 pub use error::{CliError, ValueError};
+pub use filter::{BusFilter, filters_of};
 pub use meaning::frame_to_send;
 
 use crate::bus::Settings;
@@ -58,6 +60,8 @@ pub enum Command {
     Dump(Dump),
     /// Send frames to a peer's bus.
     Send(SendFrames),
+    /// Ask a canspan how it all is.
+    Status(Status),
 }
 
 /// `canspan serve`.
@@ -72,6 +76,12 @@ pub struct Serve {
     pub read_only: bool,
     /// How the controllers of all interfaces are to be set; `None`: as they are.
     pub settings: Option<Settings>,
+    /// Which frames leave the buses toward peers.
+    pub filters: Vec<BusFilter>,
+    /// Which frames of peers may be sent to the buses.
+    pub tx_filters: Vec<BusFilter>,
+    /// Where to tell the numbers, under the same condition as for `listen`.
+    pub metrics: Vec<ListenAddress>,
     /// What holds for every link and history.
     pub limits: Limits,
 }
@@ -85,6 +95,10 @@ pub struct Connect {
     pub buses: Vec<BusPair>,
     /// Whether to make local interfaces that are missing.
     pub create: bool,
+    /// Which frames to ask for, by what the peer calls the bus.
+    pub filters: Vec<BusFilter>,
+    /// Where to tell the numbers. Not beyond this machine unless `--insecure` was given.
+    pub metrics: Vec<ListenAddress>,
     /// What holds for every link and history.
     pub limits: Limits,
 }
@@ -96,6 +110,8 @@ pub struct Dump {
     pub endpoint: Endpoint,
     /// The names of the peer's buses; none means all.
     pub buses: Vec<String>,
+    /// Which frames to ask for.
+    pub filters: Vec<BusFilter>,
     /// How much of the past to begin with.
     pub last: Option<Duration>,
 }
@@ -109,6 +125,19 @@ pub struct SendFrames {
     pub bus: String,
     /// What to send.
     pub frames: FrameInput,
+}
+
+/// `canspan status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whom to ask.
+    pub endpoint: Endpoint,
+    /// Whether JSON is wanted.
+    pub json: bool,
+    /// Whether to ask again and again.
+    pub watch: bool,
+    /// Whether to fail unless everything is up.
+    pub check: bool,
 }
 
 /// Where the frames to send come from.

@@ -233,3 +233,32 @@ fn whoever_sent_much_and_read_nothing_need_not_wait_for_news_to_get_the_rest() {
         assert!(looks < 10);
     }
 }
+
+#[test]
+fn another_filter_for_the_same_history_is_refused_and_the_same_goes_on() {
+    let mut hubs = hubs(1);
+    let mut ask = |id, filter: Option<&'static str>, history| {
+        let mut link = Link::accept(NOW, id, LinkOptions::default());
+        link.handle_input(NOW, &preamble(), &mut hubs);
+        let filter = filter.map(Message::Filter);
+        let hello = Message::Hello(Hello { history, ..hello() });
+        let messages: Vec<_> = filter.into_iter().chain([hello]).collect();
+        tell(&mut link, &mut hubs, &messages);
+        link.ended()
+    };
+    let broken = Some(Ended::WeRefused(Refusal::PROTOCOL));
+    assert_eq!(ask(1, Some("123:7FF"), 77), None);
+    assert_eq!(ask(2, Some("124:7FF"), 77), broken);
+    assert_eq!(ask(3, None, 77), broken);
+    assert_eq!(ask(4, Some("123:7FF,#0"), 77), None);
+    assert_eq!(ask(5, Some("124:7FF"), 78), None);
+}
+
+#[test]
+fn a_filter_is_given_once() {
+    let mut hubs = hubs(1);
+    let mut link = Link::accept(NOW, 1, LinkOptions::default());
+    link.handle_input(NOW, &preamble(), &mut hubs);
+    tell(&mut link, &mut hubs, &[Message::Filter("1:1"), Message::Filter("1:1")]);
+    assert_eq!(link.ended(), Some(Ended::WeRefused(Refusal::PROTOCOL)));
+}

@@ -23,7 +23,8 @@ fn the_help_in_the_readme_is_the_help_there_is() {
         assert!(text == printed, "`canspan {arguments}` prints now:\n{printed}");
         commands.push(arguments);
     }
-    let expected = ["--help", "serve --help", "connect --help", "dump --help", "send --help"];
+    let expected =
+        ["--help", "serve --help", "connect --help", "dump --help", "send --help", "status --help"];
     assert_eq!(commands, expected);
 }
 

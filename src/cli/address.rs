@@ -43,6 +43,12 @@ impl fmt::Display for Endpoint {
     }
 }
 
+impl From<ListenAddress> for Endpoint {
+    fn from(address: ListenAddress) -> Self {
+        Self { host: address.host, port: address.port }
+    }
+}
+
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {

@@ -16,15 +16,18 @@ pub enum CommandName {
     Dump,
     /// `send`
     Send,
+    /// `status`
+    Status,
 }
 
 impl CommandName {
-    pub(super) const ALL: [Self; 4] = [Self::Serve, Self::Connect, Self::Dump, Self::Send];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Serve, Self::Connect, Self::Dump, Self::Send, Self::Status];
 
     pub(super) fn find(word: &str) -> Result<Self, CliError> {
         Self::ALL.into_iter().find(|name| name.as_str() == word).ok_or_else(|| {
             CliError::usage(format!(
-                "there is no command `{word}`; there are serve, connect, dump and send"
+                "there is no command `{word}`; there are serve, connect, dump, send and status"
             ))
         })
     }
@@ -35,6 +38,7 @@ impl CommandName {
             Self::Connect => "connect",
             Self::Dump => "dump",
             Self::Send => "send",
+            Self::Status => "status",
         }
     }
 }
@@ -52,6 +56,7 @@ pub(super) fn text(command: Option<CommandName>) -> String {
         Some(CommandName::Connect) => CONNECT,
         Some(CommandName::Dump) => DUMP,
         Some(CommandName::Send) => SEND,
+        Some(CommandName::Status) => STATUS,
     };
     format!("{text}{COMMON}")
 }
@@ -66,12 +71,14 @@ SYNOPSIS
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [OPTION]...
     canspan dump HOST[:PORT] [BUS]... [OPTION]...
     canspan send HOST[:PORT] BUS [FRAME]...
+    canspan status [HOST[:PORT]] [OPTION]...
 
 COMMANDS
     serve      own buses and let peers join them
     connect    join a peer's buses to local interfaces
     dump       print the frames of a peer's buses, as candump -L does
     send       send frames to a peer's bus, as cansend does
+    status     ask a running canspan about its buses and links
 
     `canspan COMMAND --help` tells more about each.
 
@@ -91,6 +98,8 @@ SYNOPSIS
                   [--bitrate RATE [--dbitrate RATE] [--sample-point PART]
                   [--dsample-point PART] [--restart-ms MS] [--listen-only]]
                   [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+                  [--filter [BUS,]FILTER]... [--tx-filter [BUS,]FILTER]...
+                  [--metrics ADDR:PORT]...
 
     BUS is one of
         can0                 a SocketCAN interface; it need not be there yet
@@ -125,6 +134,15 @@ OPTIONS
     --listen-only
         Send nothing at all, no acknowledgements either; frames from peers are
         refused, as with --read-only.
+    --filter [BUS,]FILTER
+        Let only these frames leave BUS, or every bus without one of its own.
+        FILTER is as for candump: 123:7FF (frames whose id, masked by 7FF, is
+        123), 123~7FF (all others), #1FF (error frames of these classes), and
+        several with commas, of which one must hold, or with j all. An id of 8
+        digits is a 29-bit one. Error frames pass only by #.
+    --tx-filter [BUS,]FILTER
+        Let only these frames of peers reach the bus; others are refused, and
+        their sender is told.
     --history SIZE
         Memory for the history of each bus, in bytes, or with k, M or G; what it
         holds can be resumed after a cut. At least 64k. Default: 4M, which is
@@ -135,12 +153,17 @@ OPTIONS
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
+    --metrics ADDR:PORT
+        Tell the numbers of `canspan status` to Prometheus, at
+        http://ADDR:PORT/metrics; may be given several times. Without ADDR it
+        is loopback.
 
 EXAMPLES
     canspan serve can0 can1
     canspan serve can0 --listen 0.0.0.0 --insecure --read-only
     canspan serve can0 --bitrate 500k --dbitrate 2M --restart-ms 100
-    canspan serve 'sim:demo?rate=1000'
+    canspan serve can0 can1 --tx-filter can0,7E0:7F8 --filter can1,#FF,0:0
+    canspan serve 'sim:demo?rate=1000' --metrics :9177
 ";
 
 const CONNECT: &str = "\
@@ -150,6 +173,8 @@ NAME
 SYNOPSIS
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [--create]
                     [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+                    [--filter [REMOTE,]FILTER]... [--metrics ADDR:PORT]...
+                    [--insecure]
 
     HOST is a name, an IPv4 address or an IPv6 address ([::1]:22677). REMOTE is
     what the peer calls its bus; LOCAL is the interface it is joined to, of the
@@ -162,6 +187,13 @@ OPTIONS
     --create
         Make local vcan interfaces that are missing, and remove them at the end.
         Needs CAP_NET_ADMIN.
+    --filter [REMOTE,]FILTER
+        Ask only for these frames of REMOTE, or of every bus without one of its
+        own; others do not travel.
+        FILTER is as for candump: 123:7FF (frames whose id, masked by 7FF, is
+        123), 123~7FF (all others), #1FF (error frames of these classes), and
+        several with commas, of which one must hold, or with j all. An id of 8
+        digits is a 29-bit one. Error frames pass only by #.
     --history SIZE
         Memory for the history of each bus, in bytes, or with k, M or G; what it
         holds can be resumed after a cut. At least 64k. Default: 4M.
@@ -172,6 +204,12 @@ OPTIONS
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
+    --metrics ADDR:PORT
+        Tell the numbers of `canspan status` to Prometheus, at
+        http://ADDR:PORT/metrics; may be given several times. Without ADDR it
+        is loopback.
+    --insecure
+        Allow an ADDR others can reach for --metrics.
 
 EXAMPLES
     canspan connect board can0
@@ -184,7 +222,7 @@ NAME
     canspan dump - print the frames of a peer's buses, as candump -L does
 
 SYNOPSIS
-    canspan dump HOST[:PORT] [BUS]... [--last TIME]
+    canspan dump HOST[:PORT] [BUS]... [--last TIME] [--filter [BUS,]FILTER]...
 
     Needs no CAN in the kernel and no privileges. BUS is what the peer calls it;
     without one all are printed. The times are the peer's. The default port is
@@ -194,9 +232,17 @@ OPTIONS
     --last TIME
         Begin with what the peer still has of the last TIME (500ms, 30s, 2m).
         Default: begin with the next frame.
+    --filter [BUS,]FILTER
+        Ask only for these frames of BUS, or of every bus without one of its
+        own; others do not travel.
+        FILTER is as for candump: 123:7FF (frames whose id, masked by 7FF, is
+        123), 123~7FF (all others), #1FF (error frames of these classes), and
+        several with commas, of which one must hold, or with j all. An id of 8
+        digits is a 29-bit one. Error frames pass only by #.
 
 EXAMPLES
     canspan dump board can0 --last 30s
+    canspan dump board --filter 123:7FF,18DAF110:1FFFFFFF
     canspan dump board | canplayer vcan0=can0
 ";
 
@@ -222,6 +268,32 @@ SYNOPSIS
 EXAMPLES
     canspan send board can0 123#DEADBEEF 1F334455#11.22.33
     canspan send board can0 < frames.txt
+";
+
+const STATUS: &str = "\
+NAME
+    canspan status - ask a running canspan about its buses and links
+
+SYNOPSIS
+    canspan status [HOST[:PORT]] [--json] [--watch] [--check]
+
+    Shows each bus with its state, error counters, load and frames, and each
+    link with its peer, round trip time, frames it is behind, and what was not
+    delivered, by cause. The default is 127.0.0.1:22677.
+
+OPTIONS
+    --json
+        One JSON object on one line.
+    --watch
+        Ask again every second, until interrupted.
+    --check
+        Succeed only if the host answers, every bus takes frames, and every
+        peer that is dialled there is linked. Peers that dial may come and go.
+
+EXAMPLES
+    canspan status
+    canspan status board --json
+    canspan status board:22677 --check
 ";
 
 const COMMON: &str = "

@@ -6,14 +6,15 @@ use core::time::Duration;
 
 use super::bus_spec::parse_name;
 use super::error::{CliError, ValueError};
+use super::filter::parse_filters;
 use super::quantity::{
     parse_bitrate, parse_data_bitrate, parse_max_age, parse_restart, parse_sample_point,
     parse_size, parse_time,
 };
-use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe};
+use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe, TypedStatus};
 use super::{
-    BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, Dump, Endpoint,
-    FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve,
+    BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, DEFAULT_PORT, Dump,
+    Endpoint, FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve, Status,
 };
 use crate::bus::Settings;
 use crate::bus::controller::BitTiming;
@@ -32,6 +33,7 @@ pub(super) fn resolve(typed: TypedCommand) -> Result<Command, CliError> {
         TypedCommand::Connect(typed) => resolve_connect(typed).map(Command::Connect),
         TypedCommand::Dump(typed) => resolve_dump(typed).map(Command::Dump),
         TypedCommand::Send(typed) => resolve_send(&typed).map(Command::Send),
+        TypedCommand::Status(typed) => resolve_status(&typed).map(Command::Status),
     }
 }
 
@@ -60,11 +62,16 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
     }
     let settings = resolve_settings(&typed)?;
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
+    let names = || buses.iter().map(BusSpec::name);
+    let filters = parse_filters("--filter", &typed.filter, names())?;
+    let tx_filters = parse_filters("--tx-filter", &typed.tx_filter, names())?;
     // Last, so that nobody adds --insecure only to be told of a typing mistake.
     if !typed.insecure {
         refuse_open(&listen, typed.read_only)?;
     }
-    Ok(Serve { buses, listen, read_only: typed.read_only, settings, limits })
+    let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
+    let read_only = typed.read_only;
+    Ok(Serve { buses, listen, read_only, settings, filters, tx_filters, metrics, limits })
 }
 
 /// How controllers are to be set, if at all.
@@ -111,6 +118,29 @@ fn refuse_open(listen: &[ListenAddress], read_only: bool) -> Result<(), CliError
     )))
 }
 
+/// Where to tell the numbers: an address of this machine with a port, or any if the user says so.
+fn resolve_metrics(texts: &[String], insecure: bool) -> Result<Vec<ListenAddress>, CliError> {
+    let mut addresses = Vec::new();
+    for text in texts {
+        let address: ListenAddress = option("--metrics", text.parse())?;
+        // The port of peers would be the default, and nobody means that one.
+        if address.port == DEFAULT_PORT {
+            return Err(CliError::usage(format!(
+                "--metrics: `{text}` needs a port of its own, as in 127.0.0.1:9177"
+            )));
+        }
+        addresses.push(address);
+    }
+    refuse_twice(&addresses, "--metrics is given twice for")?;
+    match addresses.iter().find(|address| !insecure && !address.is_loopback()) {
+        Some(open) => Err(CliError::Refused(format!(
+            "not telling the numbers on {open}: anyone who reaches that port could read them. \
+             Stay on 127.0.0.1, or add --insecure if everyone on that network may."
+        ))),
+        None => Ok(addresses),
+    }
+}
+
 fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
     let (endpoint, buses) = resolve_host(&typed.operands, "connect", "canspan connect board can0")?;
     let buses: Vec<BusPair> = parse_all(buses)?;
@@ -120,7 +150,10 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
         "two buses would be joined to the local",
     )?;
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
-    Ok(Connect { endpoint, buses, create: typed.create, limits })
+    let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
+    let names = buses.iter().map(|pair| pair.remote.as_str());
+    let filters = parse_filters("--filter", &typed.filter, names)?;
+    Ok(Connect { endpoint, buses, create: typed.create, filters, metrics, limits })
 }
 
 fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {
@@ -129,7 +162,8 @@ fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {
         buses.iter().map(|name| resolve_remote(name)).collect::<Result<_, _>>()?;
     refuse_twice(&buses, "named twice is the bus")?;
     let last = typed.last.map(|text| option("--last", parse_time(&text))).transpose()?;
-    Ok(Dump { endpoint, buses, last })
+    let filters = parse_filters("--filter", &typed.filter, buses.iter().map(String::as_str))?;
+    Ok(Dump { endpoint, buses, filters, last })
 }
 
 fn resolve_send(typed: &TypedSend) -> Result<SendFrames, CliError> {
@@ -152,6 +186,21 @@ fn resolve_send(typed: &TypedSend) -> Result<SendFrames, CliError> {
         ),
     };
     Ok(SendFrames { endpoint, bus, frames })
+}
+
+fn resolve_status(typed: &TypedStatus) -> Result<Status, CliError> {
+    let endpoint = match typed.operands.as_slice() {
+        [] => ListenAddress::default().into(),
+        [host] => host.parse()?,
+        [_, second, ..] => {
+            return Err(CliError::usage(format!("status asks one host; `{second}` is too many")));
+        }
+    };
+    if typed.watch && typed.check {
+        return Err(CliError::usage("--watch never ends, so --check has nothing to tell"));
+    }
+    let TypedStatus { json, watch, check, .. } = *typed;
+    Ok(Status { endpoint, json, watch, check })
 }
 
 /// Takes the host off the operands.

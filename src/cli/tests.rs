@@ -125,6 +125,9 @@ fn serve_has_defaults() {
             listen: vec![ListenAddress { host: "127.0.0.1".into(), port: 22677 }],
             read_only: false,
             settings: None,
+            filters: vec![],
+            tx_filters: vec![],
+            metrics: vec![],
             limits: Limits {
                 history_bytes: 4 * 1024 * 1024,
                 max_age: MaxAge::ByBus,
@@ -425,4 +428,56 @@ fn quantities_have_units() {
     }
     assert_eq!(parse_max_age("none"), Ok(MaxAge::Unlimited));
     assert_eq!(parse_max_age("2m"), Ok(MaxAge::Limit(Duration::from_secs(120))));
+}
+
+#[test]
+fn status_asks_this_machine_unless_told_otherwise() {
+    let status = |line: &str| match command(line) {
+        Command::Status(status) => status,
+        other => panic!("{line}: {other:?}"),
+    };
+    let here = Endpoint { host: "127.0.0.1".into(), port: DEFAULT_PORT };
+    let plain = Status { endpoint: here, json: false, watch: false, check: false };
+    assert_eq!(status("status"), plain);
+    assert_eq!(status("status --json --check"), Status { json: true, check: true, ..plain });
+    let there = status("status --watch board:5");
+    assert_eq!((there.endpoint.to_string().as_str(), there.watch), ("board:5", true));
+    assert!(usage_error("status a b").contains("`b` is too many"));
+    assert!(usage_error("status --watch --check").contains("--check"));
+    assert!(usage_error("status --json=yes").contains("takes no value"));
+    assert!(usage_error("status :0").contains("names no host"));
+}
+
+#[test]
+fn metrics_stay_on_this_machine_unless_insecure_is_said() {
+    assert_eq!(serve("serve can0 --metrics :9177").metrics[0].to_string(), "127.0.0.1:9177");
+    assert_eq!(connect("connect b can0 --metrics [::1]:1").metrics[0].to_string(), "[::1]:1");
+    assert_eq!(connect("connect b can0 --metrics 0.0.0.0:1 --insecure").metrics.len(), 1);
+    for line in ["serve can0 --metrics 0.0.0.0:1", "connect b can0 --metrics board:1"] {
+        assert!(matches!(request(line), Err(CliError::Refused(_))), "{line}");
+    }
+    for line in ["serve can0 --metrics 127.0.0.1", "serve can0 --metrics :1 --metrics :1"] {
+        assert!(usage_error(line).contains("--metrics"), "{line}");
+    }
+}
+
+#[test]
+fn filters_are_for_one_bus_or_for_all_others() {
+    let of = |list: &[BusFilter], bus: &str| filters_of(list, bus).to_string();
+    let both = serve("serve can0 can1 --filter can1,123:7FF --filter 200~7FF,j --tx-filter #1");
+    assert_eq!(of(&both.filters, "can1"), "123:7FF,#0");
+    assert_eq!(of(&both.filters, "can0"), "200~7FF,j,#0");
+    assert_eq!(of(&both.tx_filters, "can0"), "#1");
+    let joined = connect("connect b x:y --filter x,1:2");
+    assert_eq!(of(&joined.filters, "x"), "1:2,#0".replace('1', "001"));
+    assert!(filters_of(&joined.filters, "y").is_all());
+    for (line, words) in [
+        ("serve can0 --filter can1,1:2", "none of the buses"),
+        ("serve can0 --filter 1:2 --filter 3:4", "given twice for every bus"),
+        ("serve can0 --tx-filter can0", "--tx-filter: `can0` is no filter"),
+        ("dump board --filter 123", "123:7FF"),
+        ("connect b y --filter y,1:g", "hexadecimal"),
+    ] {
+        assert!(usage_error(line).contains(words), "{line}: {}", usage_error(line));
+    }
 }

@@ -7,7 +7,8 @@ use super::error::CliError;
 use super::words::Words;
 
 /// The options that take no value.
-pub(super) const SWITCHES: &[&str] = &["--insecure", "--read-only", "--create", "--listen-only"];
+pub(super) const SWITCHES: &[&str] =
+    &["--insecure", "--read-only", "--create", "--listen-only", "--json", "--watch", "--check"];
 
 /// Carries a CAN bus over TCP.
 #[derive(FromArgs, Debug)]
@@ -24,6 +25,7 @@ pub(super) enum TypedCommand {
     Connect(TypedConnect),
     Dump(TypedDump),
     Send(TypedSend),
+    Status(TypedStatus),
 }
 
 /// own buses and let peers join them
@@ -60,6 +62,15 @@ pub(super) struct TypedServe {
     /// send nothing, not even acknowledgements
     #[argh(switch)]
     pub(super) listen_only: bool,
+    /// which frames
+    #[argh(option)]
+    pub(super) filter: Vec<String>,
+    /// which frames may be sent to the buses
+    #[argh(option)]
+    pub(super) tx_filter: Vec<String>,
+    /// where to tell the numbers
+    #[argh(option)]
+    pub(super) metrics: Vec<String>,
     /// bytes of history
     #[argh(option)]
     pub(super) history: Option<String>,
@@ -81,6 +92,15 @@ pub(super) struct TypedConnect {
     /// make missing interfaces
     #[argh(switch)]
     pub(super) create: bool,
+    /// which frames
+    #[argh(option)]
+    pub(super) filter: Vec<String>,
+    /// where to tell the numbers
+    #[argh(option)]
+    pub(super) metrics: Vec<String>,
+    /// tell the numbers beyond this machine without keys
+    #[argh(switch)]
+    pub(super) insecure: bool,
     /// bytes of history
     #[argh(option)]
     pub(super) history: Option<String>,
@@ -99,6 +119,9 @@ pub(super) struct TypedDump {
     /// the peer and the buses; argh would ask for a missing host in words of its own
     #[argh(positional)]
     pub(super) operands: Vec<String>,
+    /// which frames
+    #[argh(option)]
+    pub(super) filter: Vec<String>,
     /// how much of the past to begin with
     #[argh(option)]
     pub(super) last: Option<String>,
@@ -113,11 +136,31 @@ pub(super) struct TypedSend {
     pub(super) operands: Vec<String>,
 }
 
+/// ask a canspan how it all is
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "status", help_triggers("--help"))]
+pub(super) struct TypedStatus {
+    /// whom to ask
+    #[argh(positional)]
+    pub(super) operands: Vec<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(super) json: bool,
+    /// ask again and again
+    #[argh(switch)]
+    pub(super) watch: bool,
+    /// fail unless everything is up
+    #[argh(switch)]
+    pub(super) check: bool,
+}
+
 impl Typed {
     /// Hands the words to argh and puts what it says of them into our form.
     pub(super) fn read(words: &Words) -> Result<TypedCommand, CliError> {
         if words.command.is_none() && words.left.is_empty() {
-            return Err(CliError::usage("what should be done? serve, connect, dump or send"));
+            return Err(CliError::usage(
+                "what should be done? serve, connect, dump, send or status",
+            ));
         }
         let left: Vec<&str> = words.left.iter().map(String::as_str).collect();
         Self::from_args(&["canspan"], &left)

@@ -1,8 +1,9 @@
 //! `canspan connect`: joins a peer's buses to local ones.
 
 use super::{LISTENER_WINDOW, gateway, link_options, policy, side};
-use crate::cli::{BusPair, BusSpec, Connect};
+use crate::cli::{BusPair, BusSpec, Connect, filters_of};
 use crate::gateway::{Gateway, Job, Notice};
+use crate::protocol::LinkOptions;
 
 struct Connecting {
     connect: Connect,
@@ -11,7 +12,8 @@ struct Connecting {
 impl Connecting {
     fn join(&self, gateway: &mut Gateway, pair: &BusPair) -> Result<(), String> {
         let limits = &self.connect.limits;
-        let options = link_options(limits.heartbeat);
+        let filters = filters_of(&self.connect.filters, &pair.remote);
+        let options = LinkOptions { filters, ..link_options(limits.heartbeat) };
         let policy = policy(&pair.local, limits, LISTENER_WINDOW);
         let side = side(&pair.local, limits.max_age, self.connect.create, None)?;
         let queue_max = 2 * LISTENER_WINDOW as usize;
@@ -46,6 +48,9 @@ impl Job for Connecting {
 pub(super) fn run(connect: Connect) -> Result<(), String> {
     let options = link_options(connect.limits.heartbeat);
     let mut gateway = gateway(options)?;
+    for address in &connect.metrics {
+        gateway.serve_metrics(address)?;
+    }
     let buses = connect.buses.clone();
     let mut job = Connecting { connect };
     for pair in &buses {

@@ -4,7 +4,7 @@ use core::cell::RefCell;
 use std::rc::Rc;
 
 use super::{LISTENER_WINDOW, SMALL_HISTORY, gateway};
-use crate::cli::{DEFAULT_HEARTBEAT, Dump};
+use crate::cli::{DEFAULT_HEARTBEAT, Dump, filters_of};
 use crate::gateway::{Gateway, Job, Notice, Printer, Side, reason};
 use crate::protocol::time::{Instant, micros};
 use crate::protocol::wire::{From, Refusal};
@@ -22,7 +22,8 @@ impl Dumping {
         let side = Side::Print(Rc::clone(&self.printer));
         let hub =
             gateway.add_bus(name, SMALL_HISTORY, policy, 2 * LISTENER_WINDOW as usize, side)?;
-        gateway.dial(self.dump.endpoint.clone(), name, hub, self.options)?;
+        let options = LinkOptions { filters: filters_of(&self.dump.filters, name), ..self.options };
+        gateway.dial(self.dump.endpoint.clone(), name, hub, options)?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod connect;
 mod dump;
 mod send;
 mod serve;
+mod status;
 
 use core::time::Duration;
 use std::io;
@@ -29,6 +30,7 @@ pub fn run(command: Command) -> Result<(), String> {
         Command::Connect(connect) => connect::run(connect),
         Command::Dump(dump) => dump::run(dump),
         Command::Send(send) => send::run(send),
+        Command::Status(status) => status::run(&status),
     }
 }
 

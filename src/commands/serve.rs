@@ -1,7 +1,7 @@
 //! `canspan serve`: owns buses, and lets peers join them.
 
 use super::{BOARD_WINDOW, gateway, link_options, policy, side};
-use crate::cli::{BusSpec, Serve};
+use crate::cli::{BusSpec, Serve, filters_of};
 use crate::gateway::{Job, LINKS_MAX};
 use crate::protocol::Policy;
 
@@ -19,10 +19,17 @@ pub(super) fn run(serve: Serve) -> Result<(), String> {
         let policy = Policy { read_only, ..policy(spec, &limits, BOARD_WINDOW) };
         let side = side(spec, limits.max_age, false, serve.settings)?;
         let queue_max = LINKS_MAX * BOARD_WINDOW as usize;
-        gateway.add_bus(spec.name(), limits.history_bytes, policy, queue_max, side)?;
+        let name = spec.name();
+        let hub = gateway.add_bus(name, limits.history_bytes, policy, queue_max, side)?;
+        if let Some(hub) = gateway.hub(hub) {
+            hub.set_filters(filters_of(&serve.filters, name), filters_of(&serve.tx_filters, name));
+        }
     }
     for address in &serve.listen {
         gateway.listen(address)?;
+    }
+    for address in &serve.metrics {
+        gateway.serve_metrics(address)?;
     }
     gateway.run(&mut Serving)
 }

@@ -10,6 +10,7 @@ use super::clock::WallClock;
 use super::interface::Interface;
 use super::memory::Heap;
 use super::print::Printer;
+use super::status::Rates;
 use crate::bus::sim::Source;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
@@ -101,6 +102,14 @@ impl Bus {
     pub fn check(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         if let Side::Interface(interface) = &mut self.side {
             interface.check(now, hub);
+        }
+    }
+
+    /// Its bit rates, where it has any.
+    pub(super) fn rates(&self) -> Rates {
+        match &self.side {
+            Side::Interface(interface) => interface.rates(),
+            _ => Rates::default(),
         }
     }
 

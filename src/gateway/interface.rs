@@ -9,6 +9,7 @@ use super::clock::{self, WallClock};
 use super::memory::Heap;
 use super::pace::Pace;
 use super::state_log::StateLog;
+use super::status::Rates;
 use crate::bus::raw::FD_BYTES;
 use crate::bus::{
     self, CanInterface, ConfigureError, CreateError, Health, Link, OpenError, Received, SendStop,
@@ -339,6 +340,16 @@ impl Interface {
             self.read(now, hub, wall);
         }
         moved
+    }
+
+    /// Its bit rates, where it has any, which a virtual one has not. Asks the kernel.
+    pub(super) fn rates(&self) -> Rates {
+        self.can.as_ref().filter(|can| !can.is_virtual()).map_or_else(Rates::default, |can| {
+            let kernel = socketcan::CanInterface::open_iface(can.index());
+            let known = |rate: Option<u32>| rate.filter(|rate| *rate > 0);
+            let data = kernel.data_bit_timing().ok().flatten().map(|timing| timing.bitrate);
+            Rates { nominal: known(kernel.bit_rate().ok().flatten()), data: known(data) }
+        })
     }
 
     pub(super) fn close(&mut self) {

@@ -18,6 +18,7 @@ mod report;
 pub mod runtime;
 mod session;
 mod state_log;
+mod status;
 mod wait;
 
 use core::cell::RefCell;
@@ -33,6 +34,7 @@ pub use interface::Interface;
 pub use memory::{Heap, HeapSlots};
 pub use print::Printer;
 pub use report::{counters, reason};
+pub use status::{BusView, LinkView, Rates, Snapshot};
 
 use crate::bus::LinkWatch;
 use crate::cli::{Endpoint, ListenAddress};
@@ -44,6 +46,7 @@ use clock::WallClock;
 use dialler::{Dialler, Stage, Wish};
 use runtime::{Input, Runtime, Signal};
 use session::Session;
+use status::Meter;
 
 /// Most links at once. Chosen: more clients than one bus has ever been seen to have, and their
 /// buffers stay below 1 MiB.
@@ -124,6 +127,7 @@ pub struct Gateway {
     told_full: Option<Instant>,
     told_accept: Option<Instant>,
     told_stranger: Option<Instant>,
+    meter: Meter,
 }
 
 impl Gateway {
@@ -149,6 +153,7 @@ impl Gateway {
             told_full: None,
             told_accept: None,
             told_stranger: None,
+            meter: Meter::new(clock::now()),
         })
     }
 
@@ -191,7 +196,7 @@ impl Gateway {
 
     /// Listens at an address.
     pub fn listen(&mut self, address: &ListenAddress) -> Result<(), String> {
-        for listener in net::listen(address)? {
+        for listener in net::listen(address, "--listen")? {
             let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
             log::info!("listening on {bound}");
             drop_task(self.runtime.spawn(net::accept(listener, self.runtime.inbox.clone())));
@@ -277,6 +282,8 @@ impl Gateway {
             self.input(now, job)?;
             self.pass_time(now);
             self.tell_news(now, job)?;
+            self.answer(now);
+            self.meter.turn(now, &self.hubs);
             if job.turn(self, now)? {
                 self.end(now);
             }
@@ -317,6 +324,10 @@ impl Gateway {
             match input {
                 Input::Signal(Signal::End) => self.end(now),
                 Input::Signal(Signal::Report) => self.report(),
+                Input::Scraped(reply) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.try_send(self.snapshot(now).metrics());
+                }
                 Input::NotAccepted(error) => {
                     if is_rare(now, &mut self.told_accept) {
                         log::warn!("cannot accept a connection: {error}; trying on");
@@ -349,11 +360,11 @@ impl Gateway {
             self.drop_silent(now);
         }
         if self.sessions.len() < LINKS_MAX {
-            self.sessions.push(Session::new(link, stream, peer, None));
+            self.sessions.push(Session::new(link, stream, peer, None, now));
             return;
         }
         link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
-        Session::new(link, stream, peer, None).write(now, &mut self.hubs);
+        Session::new(link, stream, peer, None, now).write(now, &mut self.hubs);
         if is_rare(now, &mut self.told_full) {
             log::warn!("refused {peer}: there are {LINKS_MAX} links already");
         }
@@ -387,7 +398,7 @@ impl Gateway {
         match link {
             Some(link) if self.sessions.len() < LINKS_MAX => {
                 dialler.stage = Stage::Connected;
-                self.sessions.push(Session::new(link, stream, peer, Some(number)));
+                self.sessions.push(Session::new(link, stream, peer, Some(number), now));
             }
             _ => dialler.retry(now),
         }
@@ -482,7 +493,7 @@ impl Gateway {
                     log::info!("{}", counters(hub, &name, &status));
                 }
             }
-            _ if is_news && ended != Ended::Listed => {
+            _ if is_news && !matches!(ended, Ended::Listed | Ended::Asked(_)) => {
                 let bus = hub.map_or(String::new(), |hub| format!("{}: ", hub.name()));
                 log::warn!("{bus}{name}: no link: {why}");
             }

@@ -45,6 +45,7 @@ pub fn reason(ended: Ended) -> String {
         Ended::Bye => "the peer has ended it".to_owned(),
         Ended::Finished => "ended here".to_owned(),
         Ended::Listed => "the buses were listed".to_owned(),
+        Ended::Asked(_) => "it was told how it all is".to_owned(),
         Ended::Silent => "nothing was heard of the peer for too long".to_owned(),
         Ended::NoGreeting => {
             "no greeting came in time; is it canspan that listens there?".to_owned()

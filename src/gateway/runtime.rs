@@ -30,6 +30,8 @@ pub enum Input {
     Dialled(usize, Result<(TcpStream, SocketAddr), String>),
     /// A listener is not able to accept, which it will try again.
     NotAccepted(String),
+    /// Prometheus wants the numbers.
+    Scraped(crate::net::metrics::Reply),
     /// A signal arrived.
     Signal(Signal),
 }

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::memory::Heap;
 use super::state_log::StateLog;
 use crate::protocol::time::Instant;
-use crate::protocol::{Ended, Hub, Link, RECORD_MAX};
+use crate::protocol::wire::Form;
+use crate::protocol::{Ended, Hub, Link, RECORD_MAX, report};
 
 /// Bytes of output gathered for one write: two records of the longest kind.
 const OUT_SIZE: usize = 2 * RECORD_MAX;
@@ -17,6 +18,9 @@ const OUT_SIZE: usize = 2 * RECORD_MAX;
 const TURNS_MAX: usize = 8;
 /// How long a last word may take to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long an answer to somebody who asked how it all is may take. Chosen: 100 KiB, which is a
+/// hundred links, over a slow radio.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How much to read, so that the [filler](crate::protocol::wire::FILLER) at the end stays where it
 /// is: one less than what came last time, which is right while frames come evenly. A wrong guess
@@ -68,6 +72,17 @@ pub(super) struct Session {
     is_broken: bool,
     /// Whether the kernel took no more at the last write.
     is_blocked: bool,
+    /// When the connection was made.
+    pub(super) since: Instant,
+    answer: Option<Answer>,
+}
+
+/// What is told to somebody who asked how it all is.
+struct Answer {
+    text: String,
+    at: usize,
+    is_up: bool,
+    is_told: bool,
 }
 
 impl Session {
@@ -78,6 +93,7 @@ impl Session {
         stream: TcpStream,
         peer: SocketAddr,
         dialler: Option<usize>,
+        now: Instant,
     ) -> Self {
         Self {
             link: Box::new(link),
@@ -92,6 +108,8 @@ impl Session {
             close_by: None,
             is_broken: false,
             is_blocked: false,
+            since: now,
+            answer: None,
         }
     }
 
@@ -110,8 +128,41 @@ impl Session {
     #[must_use]
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.is_broken
-            || (self.link.ended().is_some() && self.from == self.to)
+            || (self.link.ended().is_some()
+                && self.from == self.to
+                && self.answer.as_ref().is_none_or(|answer| answer.is_told))
             || self.close_by.is_some_and(|by| by <= now)
+    }
+
+    /// In which form somebody who asked how it all is waits to be told.
+    #[must_use]
+    pub(super) fn is_asked(&self) -> Option<Form> {
+        match self.link.ended() {
+            Some(Ended::Asked(form)) if self.answer.is_none() => Some(form),
+            _ => None,
+        }
+    }
+
+    /// Whether an answer is under way.
+    #[must_use]
+    pub(super) fn is_answering(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Tells how it all is.
+    pub(super) fn answer(&mut self, now: Instant, text: String, is_up: bool) {
+        self.answer = Some(Answer { text, at: 0, is_up, is_told: false });
+        self.close_by = Some(now + ANSWER_WITHIN);
+    }
+
+    /// The next piece of the answer.
+    fn next_piece(&mut self) -> usize {
+        let Some(answer) = self.answer.as_mut().filter(|answer| !answer.is_told) else { return 0 };
+        let rest = answer.text.get(answer.at..).unwrap_or("");
+        let (length, used) = report(rest, answer.is_up, self.out.as_mut_slice());
+        answer.at += used;
+        answer.is_told = answer.at >= answer.text.len() || length == 0;
+        length
     }
 
     /// When to drive it next without being woken.
@@ -173,6 +224,9 @@ impl Session {
             if self.from == self.to {
                 self.from = 0;
                 self.to = self.link.poll_transmit(now, hubs, self.out.as_mut_slice());
+                if self.to == 0 {
+                    self.to = self.next_piece();
+                }
             }
             if self.link.ended().is_some() && self.close_by.is_none() {
                 self.close_by = Some(now + FAREWELL);

@@ -1,6 +1,7 @@
 //! TCP: dialling and listening, as tasks that may take their time.
 
 mod backoff;
+pub mod metrics;
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -26,18 +27,22 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens the sockets to listen at an address: more than one where a name stands for several.
-pub fn listen(address: &ListenAddress) -> Result<Vec<Async<TcpListener>>, String> {
+/// `option` is where the operator can choose another one.
+pub fn listen(address: &ListenAddress, option: &str) -> Result<Vec<Async<TcpListener>>, String> {
     let failed = |error: &dyn core::fmt::Display| format!("cannot listen on {address}: {error}");
     let addresses = resolve_now(&address.host, address.port)
         .map_err(|error| failed(&format_args!("{error}; is the name right?")))?;
-    addresses.into_iter().map(|socket| listen_at(socket).map_err(|error| failed(&error))).collect()
+    addresses
+        .into_iter()
+        .map(|socket| listen_at(socket, option).map_err(|error| failed(&error)))
+        .collect()
 }
 
-fn listen_at(address: SocketAddr) -> Result<Async<TcpListener>, String> {
+fn listen_at(address: SocketAddr, option: &str) -> Result<Async<TcpListener>, String> {
     let listener = TcpListener::bind(address).and_then(Async::new);
     listener.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("another process has {address}; end it, or choose another port with --listen")
+            format!("another process has {address}; end it, or choose another port with {option}")
         }
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address; `ip address` shows those it has".to_owned()
@@ -101,7 +106,9 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
     look_up.await.map_err(|error| format!("cannot find {}: {error}", endpoint.host))
 }
 
-fn unreachable(endpoint: &Endpoint, address: SocketAddr, error: &io::Error) -> String {
+/// Why a peer could not be reached, as a sentence.
+#[must_use]
+pub fn unreachable(endpoint: &Endpoint, address: SocketAddr, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             "connection refused; is canspan serve running there, and listening on that address?"

@@ -187,6 +187,40 @@ impl Frame {
     }
 }
 
+/// Bits frames took on the wire, by the rate they are sent at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusBits {
+    /// At the nominal rate.
+    pub nominal: u64,
+    /// At the data rate of CAN FD frames with a bit rate switch.
+    pub data: u64,
+}
+
+impl BusBits {
+    /// Adds a frame with the pause after it, without stuff bits (ISO 11898-1), which add 20 % at
+    /// most and depend on the bits. An error frame counts as the error flag with its delimiter.
+    pub fn add(&mut self, frame: &Frame) {
+        let extended = matches!(frame.id, Id::Extended(_));
+        let data = 8 * u64::from(frame.len);
+        match frame.kind {
+            // Start 1, id 11, RTR, IDE, r0, DLC 4, CRC 16, ACK 2, end 7, pause 3.
+            Kind::Data { .. } | Kind::Remote { .. } => {
+                self.nominal += data + if extended { 67 } else { 47 };
+            }
+            Kind::Fd { flags } => {
+                // Up to BRS, and from the CRC's delimiter on; between them ESI, DLC, data, the
+                // count of stuff bits, the CRC, and the stuff bits that are always in both.
+                let outer = if extended { 36 + 13 } else { 17 + 13 };
+                let inner = 1 + 4 + data + if frame.len > 16 { 4 + 21 + 7 } else { 4 + 17 + 6 };
+                self.nominal += outer;
+                let fast = flags & Frame::BRS != 0;
+                *(if fast { &mut self.data } else { &mut self.nominal }) += inner;
+            }
+            Kind::Error => self.nominal += 6 + 8 + 3,
+        }
+    }
+}
+
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {:?} {:02X?}", self.kind, self.id, self.data())
@@ -207,6 +241,22 @@ mod tests {
         assert!(Frame::long_dlc(Id::Standard(1), 8, &[0; 8]).is_none());
         assert!(Frame::build(Id::Standard(4), Kind::Error, &[0; 8]).is_none());
         assert!(Frame::build(Id::Standard(4), Kind::Data { raw_dlc: 3 }, &[0; 2]).is_none());
+    }
+
+    #[test]
+    fn bits_on_the_bus_are_those_of_the_standard() {
+        let bits = |frame: Option<Frame>| {
+            let mut bits = BusBits::default();
+            bits.add(&frame.unwrap());
+            (bits.nominal, bits.data)
+        };
+        let (short, long) = (Id::Standard(1), Id::Extended(1));
+        assert_eq!(bits(Frame::data_frame(short, &[])), (47, 0));
+        assert_eq!(bits(Frame::data_frame(short, &[0; 8])), (111, 0));
+        assert_eq!(bits(Frame::data_frame(long, &[0; 8])), (131, 0));
+        assert_eq!(bits(Frame::remote(short, 8)), (47, 0));
+        assert_eq!(bits(Frame::fd(short, Frame::BRS, &[0; 16])), (30, 160));
+        assert_eq!(bits(Frame::fd(long, 0, &[0; 64])), (49 + 549, 0));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use core::time::Duration;
 
 use heapless::{String, Vec};
 
-use super::frame::Frame;
+use super::filter::Filters;
+use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
 use super::queue::{PEERS_MAX, Queue, Slots};
@@ -63,12 +64,14 @@ impl Default for Policy {
 }
 
 /// How it stands with one peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PeerStatus {
     /// The id of its history.
     pub history: u64,
     /// The link it has now.
     pub link: Option<u32>,
+    /// Whether we dial it.
+    pub dialled: bool,
     /// Frames from it toward our bus, over all its links.
     pub received: Counters,
     /// Frames of our bus to it, over all its links.
@@ -90,11 +93,16 @@ pub struct Hub<M: Memory> {
     pub(super) queue: Queue<M::Slots>,
     pub(super) peers: Vec<Peer, PEERS_MAX>,
     policy: Policy,
+    /// Which frames leave the bus, and which may be sent to it.
+    pub(super) filters: Filters,
+    pub(super) tx_filters: Filters,
     status: BusStatus,
     /// Counts changes of the status, so that links see that there is news.
     status_version: u32,
     offset_us: i64,
     seen: u64,
+    confirmed: u64,
+    bits: BusBits,
     is_closing: bool,
 }
 
@@ -110,10 +118,14 @@ impl<M: Memory> Hub<M> {
             queue: Queue::new(slots),
             peers: Vec::new(),
             policy: Policy::default(),
+            filters: Filters::ALL,
+            tx_filters: Filters::ALL,
             status: BusStatus::default(),
             status_version: 0,
             offset_us: 0,
             seen: 0,
+            confirmed: 0,
+            bits: BusBits::default(),
             is_closing: false,
         })
     }
@@ -147,6 +159,13 @@ impl<M: Memory> Hub<M> {
         self.policy = policy;
         let max_age_us = policy.max_age.map_or(0, super::time::micros);
         self.set_status(BusStatus { max_age_us, ..self.status });
+    }
+
+    /// Which frames leave the bus toward peers, and which of theirs may be sent to it. To be called
+    /// before there is a peer: what was counted for one was counted with the filters of then.
+    pub fn set_filters(&mut self, leaving: Filters, sent: Filters) {
+        self.filters = leaving;
+        self.tx_filters = sent;
     }
 
     /// How the bus is.
@@ -213,6 +232,8 @@ impl<M: Memory> Hub<M> {
         }
         let origin = lane.map_or(Origin::Bus, |lane| Origin::Peer(lane as u8));
         self.seen += 1;
+        self.confirmed += u64::from(own);
+        self.bits.add(frame);
         let _ = self.history.append(frame, stamp_us, self.offset_us, origin);
     }
 
@@ -221,18 +242,15 @@ impl<M: Memory> Hub<M> {
     fn drop_oldest(&mut self) {
         let end = self.history.oldest_end();
         for (number, peer) in self.peers.iter_mut().enumerate() {
-            let outbound = &mut peer.outbound;
-            if !outbound.wanted || outbound.cursor.position >= end {
+            if !peer.outbound.wanted || peer.outbound.cursor.position >= end {
                 continue;
             }
-            while outbound.cursor.position < end {
-                let Some(entry) = self.history.next(&mut outbound.cursor) else { break };
-                let is_own = entry.origin == Origin::Peer(number as u8);
-                if !is_own || entry.position < peer.joined {
-                    outbound.progress.lost += 1;
-                }
+            while peer.outbound.cursor.position < end {
+                let Some(entry) = self.history.next(&mut peer.outbound.cursor) else { break };
+                let wants = peer.wants(number, &self.filters, &entry);
+                peer.outbound.progress.lost += u64::from(wants);
             }
-            outbound.progress.position = outbound.cursor.position;
+            peer.outbound.progress.position = peer.outbound.cursor.position;
         }
         self.history.drop_oldest();
         let tail = self.history.tail();
@@ -346,6 +364,7 @@ impl<M: Memory> Hub<M> {
         Some(PeerStatus {
             history: peer.history,
             link: peer.link,
+            dialled: peer.dialled,
             received,
             sent,
             behind: if outbound.wanted {
@@ -362,5 +381,17 @@ impl<M: Memory> Hub<M> {
     #[must_use]
     pub fn frames_seen(&self) -> u64 {
         self.seen
+    }
+
+    /// How many of them we had sent.
+    #[must_use]
+    pub fn frames_confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// The bits they took.
+    #[must_use]
+    pub fn bits(&self) -> BusBits {
+        self.bits
     }
 }

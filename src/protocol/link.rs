@@ -18,12 +18,14 @@ use core::time::Duration;
 use heapless::{Deque, String, Vec};
 
 use super::clock::PeerClock;
+use super::filter::Filters;
 use super::hub::{Hub, Memory};
 use super::peer::PeerNumber;
+use super::record::split_record;
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
-    BUS_NAME_MAX, BusState, BusStatus, FILLER, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX,
+    BUS_NAME_MAX, BusState, BusStatus, FILLER, Form, From, Hello, LENGTH_MAX, MAGIC, MESSAGE_MAX,
     MODE_PLAIN, Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
 };
 
@@ -53,6 +55,8 @@ pub struct LinkOptions {
     pub receipts: Duration,
     /// Where the peer's frames are to begin, if it does not know us.
     pub from: From,
+    /// Which of the peer's frames to ask for; the same for all links of a peer.
+    pub filters: Filters,
 }
 
 impl Default for LinkOptions {
@@ -62,6 +66,7 @@ impl Default for LinkOptions {
             wants_frames: true,
             receipts: RECEIPT_INTERVAL,
             from: From::Now,
+            filters: Filters::ALL,
         }
     }
 }
@@ -77,6 +82,8 @@ pub enum Ended {
     Finished,
     /// The peer gave the list of its buses.
     Listed,
+    /// Somebody asked how it all is: send [`report`](super::report)s, then close.
+    Asked(Form),
     /// Nothing was heard for too long.
     Silent,
     /// The greetings did not come in time.
@@ -168,6 +175,9 @@ pub struct Link {
     /// no more, and nothing is gained by waking up to say more.
     pub(super) is_drained: bool,
     buses: String<BUS_LIST_MAX>,
+    /// Which of our frames the peer asks for.
+    asked: Option<Filters>,
+    pub(super) is_filter_told: bool,
     events: Deque<Event, 8>,
     ended: Option<Ended>,
 }
@@ -226,6 +236,8 @@ impl Link {
             has_start: false,
             is_drained: true,
             buses: String::new(),
+            asked: None,
+            is_filter_told: false,
             events: Deque::new(),
             ended: None,
         }
@@ -419,6 +431,12 @@ impl Link {
                 self.event(Event::Buses);
                 self.close(now, hubs, Ended::Listed);
             }
+            (Phase::Greeting, Message::Filter(text)) if self.asked.is_none() => {
+                self.asked = Some(text.parse().map_err(|_| Refusal::PROTOCOL)?);
+            }
+            (Phase::Greeting, Message::Ask(form)) if self.asks_for.is_none() => {
+                self.close(now, hubs, Ended::Asked(form));
+            }
             (Phase::Live, message) => {
                 let place = self.place.ok_or(Refusal::PROTOCOL)?;
                 let hub = hubs.get_mut(place.hub).ok_or(Refusal::PROTOCOL)?;
@@ -463,7 +481,8 @@ impl Link {
         let place = self.place.ok_or(Refusal::PROTOCOL)?;
         let hub = hubs.get_mut(place.hub).ok_or(Refusal::PROTOCOL)?;
         let restarts = hub.peer_status(place.peer).map_or(0, |status| status.restarts);
-        hub.begin(now, place.peer, self.id, hello)?;
+        let filters = self.asked.unwrap_or(Filters::ALL);
+        hub.begin(now, place.peer, self.id, hello, filters)?;
         let status = hub.peer_status(place.peer);
         let restarted = status.is_some_and(|status| status.restarts > restarts);
         self.clock.sample(now, hello.clock_us);
@@ -527,7 +546,12 @@ impl Link {
                 }
             }
             Message::Bye => return Ok(true),
-            Message::Hello(_) | Message::Refuse(_) | Message::Buses(_) => {
+            Message::Hello(_)
+            | Message::Refuse(_)
+            | Message::Buses(_)
+            | Message::Ask(_)
+            | Message::Filter(_)
+            | Message::Report(_) => {
                 return Err(Refusal::PROTOCOL);
             }
         }
@@ -585,25 +609,4 @@ impl Link {
             self.outbox.ping = true;
         }
     }
-}
-
-/// A record's content and what follows it; `None` while it is incomplete.
-type Record<'a> = Option<(&'a [u8], &'a [u8])>;
-
-/// Splits the first record off.
-fn split_record(input: &[u8]) -> Result<Record<'_>, Refusal> {
-    let Some((&first, rest)) = input.split_first() else { return Ok(None) };
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
-        if second >= 0x80 {
-            return Err(Refusal::PROTOCOL);
-        }
-        (usize::from(first & 0x7F) | usize::from(second) << 7, rest)
-    };
-    if length == 0 || length > MESSAGE_MAX {
-        return Err(Refusal::PROTOCOL);
-    }
-    Ok(rest.split_at_checked(length))
 }

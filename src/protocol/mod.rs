@@ -90,8 +90,10 @@
 //! assert_eq!(offer, [frame]);
 //! ```
 
+mod ask;
 mod clock;
 pub mod entry;
+mod filter;
 pub mod frame;
 pub mod history;
 mod hub;
@@ -99,12 +101,15 @@ mod link;
 mod output;
 mod peer;
 mod queue;
+mod record;
 mod resume;
 mod stream;
 pub mod time;
 pub mod wire;
 
-pub use frame::{Frame, Id, Kind};
+pub use ask::{Asking, Heard, report};
+pub use filter::{FILTERS_MAX, FilterError, Filters};
+pub use frame::{BusBits, Frame, Id, Kind};
 pub use hub::{Hub, Memory, PeerStatus, Policy};
 pub use link::{
     BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions, Place,

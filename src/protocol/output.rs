@@ -6,6 +6,7 @@ use heapless::String;
 
 use super::hub::{Hub, Memory};
 use super::link::{BUS_LIST_MAX, Link, Phase, Place};
+use super::record::seal;
 use super::stream::write;
 use super::time::{Instant, micros};
 use super::wire::{FILLER, Hello, LENGTH_MAX, MESSAGE_MAX, Message, PREAMBLE_SIZE, Ping, preamble};
@@ -71,6 +72,11 @@ impl Link {
 
     /// Greetings and farewells.
     fn special<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
+        if self.outbox.hello && !self.is_filter_told && !self.options.filters.is_all() {
+            self.is_filter_told = true;
+            let text = super::filter::text(&self.options.filters);
+            return write(&Message::Filter(core::str::from_utf8(&text).unwrap_or("")), out);
+        }
         if self.outbox.hello {
             self.outbox.hello = false;
             return self.hello(now, hubs, out);
@@ -150,22 +156,4 @@ impl Link {
             self.echo.map_or((0, 0), |(echo_us, at)| (echo_us, micros(now.since(at))));
         Ping { clock_us: now.as_micros(), echo_us, held_us }
     }
-}
-
-/// Puts a record's length before its content, which starts at [`LENGTH_MAX`].
-fn seal(out: &mut [u8], length: usize) -> usize {
-    if length == 0 {
-        return 0;
-    }
-    let prefix = if length < 0x80 { 1 } else { 2 };
-    if prefix < LENGTH_MAX {
-        out.copy_within(LENGTH_MAX..LENGTH_MAX + length, prefix);
-    }
-    let low = (length & 0x7F) as u8;
-    match out {
-        [first, ..] if prefix == 1 => *first = low,
-        [first, second, ..] => (*first, *second) = (low | 0x80, (length >> 7) as u8),
-        _ => {}
-    }
-    prefix + length
 }

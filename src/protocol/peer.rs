@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::history::Cursor;
+use super::filter::Filters;
+use super::history::{Cursor, Entry, Origin};
 use super::time::Instant;
 
 /// A peer's place in its hub's table.
@@ -244,9 +245,18 @@ pub(super) struct Peer {
     /// How often its history was a new one.
     pub(super) restarts: u64,
     pub(super) links: u64,
+    /// Which of our frames it asks for.
+    pub(super) filters: Filters,
 }
 
 impl Peer {
+    /// Whether a frame of our history is meant for this peer, which has this number, where only
+    /// frames that pass `out` leave the bus.
+    pub(super) fn wants(&self, number: usize, out: &Filters, entry: &Entry) -> bool {
+        let is_own = entry.origin == Origin::Peer(number as u8) && entry.position >= self.joined;
+        !is_own && out.passes(&entry.frame) && self.filters.passes(&entry.frame)
+    }
+
     pub(super) fn new(history: u64, dialled: bool, now: Instant, joined: u64) -> Self {
         Self {
             history,
@@ -259,6 +269,7 @@ impl Peer {
             outbound: Outbound::default(),
             restarts: 0,
             links: 0,
+            filters: Filters::ALL,
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use core::time::Duration;
 
-use super::history::{Cursor, Entry, Origin};
+use super::filter::Filters;
+use super::history::{Cursor, Entry};
 use super::hub::{Hub, Memory};
 use super::peer::{Counters, Inbound, Outbound, Outcome, Peer, Progress, total};
 use super::time::Instant;
@@ -28,11 +29,20 @@ impl<M: Memory> Hub<M> {
         number: usize,
         link: u32,
         hello: &Hello<'_>,
+        filters: Filters,
     ) -> Result<(), Refusal> {
         if hello.history == self.id() {
             return Err(Refusal::LOOP);
         }
+        let known = self.peers.get(number).ok_or(Refusal::FULL)?;
+        // What was counted for the peer was counted with its filters; others need a new process.
+        if known.links > 0 && known.history == hello.history && known.filters != filters {
+            return Err(Refusal::PROTOCOL);
+        }
         let is_new = self.meet(number, hello.history);
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.filters = filters;
+        }
         if self.is_unknown(number) {
             self.begin_unknown(now, number, hello);
         } else if !is_new {
@@ -184,7 +194,6 @@ impl<M: Memory> Hub<M> {
     }
 
     pub(super) fn is_for(&self, number: usize, entry: &Entry) -> bool {
-        let joined = self.peers.get(number).map_or(0, |peer| peer.joined);
-        entry.origin != Origin::Peer(number as u8) || entry.position < joined
+        self.peers.get(number).is_some_and(|peer| peer.wants(number, &self.filters, entry))
     }
 }

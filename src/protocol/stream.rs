@@ -127,7 +127,8 @@ impl<M: Memory> Hub<M> {
     /// Why a frame from a peer is not for this bus, if so.
     fn refusal_of(&self, frame: &Frame) -> Option<Outcome> {
         let policy = self.policy();
-        if policy.read_only || (frame.is_error() && !policy.is_virtual) {
+        let is_denied = policy.read_only || !self.tx_filters.passes(frame);
+        if is_denied || (frame.is_error() && !policy.is_virtual) {
             Some(Outcome::Refused)
         } else if frame.is_fd() && !policy.is_fd {
             Some(Outcome::Unsupported)

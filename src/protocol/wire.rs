@@ -32,6 +32,9 @@ pub const BUS_NAME_MAX: usize = 15;
 /// Most bytes of frames in one [`Message::Frames`]: the rest is its tag and their length.
 pub const FRAMES_MAX: usize = MESSAGE_MAX - 3;
 
+/// Most bytes of text in one [`Message::Report`]: the rest is its tag, the text's length, two flags.
+pub const REPORT_TEXT_MAX: usize = MESSAGE_MAX - 5;
+
 /// A preamble's mode byte for a link without encryption.
 pub const MODE_PLAIN: u8 = 0;
 
@@ -70,6 +73,12 @@ pub enum Message<'a> {
     Bus(BusStatus),
     /// The sender ends the link on purpose and will not resume it.
     Bye,
+    /// Instead of a greeting: how is it all with you?
+    Ask(Form),
+    /// A piece of the answer; the sender closes the link after the last.
+    Report(Report<'a>),
+    /// Before a greeting: send me only frames that pass these [`Filters`](super::Filters), as text.
+    Filter(&'a str),
 }
 
 /// A greeting: who is there, what it has, and what it wants.
@@ -150,6 +159,26 @@ pub struct Ping {
     pub held_us: u64,
 }
 
+/// In which form the answer to [`Message::Ask`] is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// A table for a person.
+    Table,
+    /// JSON, as `docs/protocol.md` describes it.
+    Json,
+}
+
+/// A piece of the answer to [`Message::Ask`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report<'a> {
+    /// The next part of the text.
+    pub text: &'a str,
+    /// Whether more follows.
+    pub more: bool,
+    /// Whether every bus and every link that should be up is.
+    pub is_up: bool,
+}
+
 /// How a bus is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BusStatus {
@@ -182,6 +211,10 @@ pub enum BusState {
 }
 
 impl BusState {
+    /// All of them, in the order of their numbers on the wire.
+    pub const ALL: [Self; 6] =
+        [Self::Absent, Self::Down, Self::Up, Self::ErrorWarning, Self::ErrorPassive, Self::BusOff];
+
     /// The state as an operator knows it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -12,7 +12,7 @@ fn run(arguments: &[&str]) -> Finished {
 
 #[test]
 fn every_command_has_help() {
-    for command in [&[][..], &["serve"], &["connect"], &["dump"], &["send"]] {
+    for command in [&[][..], &["serve"], &["connect"], &["dump"], &["send"], &["status"]] {
         let finished = run(&[command, &["--help"]].concat()).succeeded();
         assert!(finished.out.contains("canspan"), "{command:?}: {finished:?}");
         command

@@ -114,7 +114,7 @@ impl Namespace {
     /// How many CAN receivers are open in it.
     pub(crate) fn listeners(&self) -> usize {
         self.run(|| {
-            ["all", "err", "fil", "sff", "eff"]
+            ["all", "err", "fil", "inv", "sff", "eff"]
                 .iter()
                 .map(|list| fs::read_to_string(format!("/proc/thread-self/net/can/rcvlist_{list}")))
                 .map(|list| {

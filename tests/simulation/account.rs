@@ -26,6 +26,7 @@ impl World {
     pub(crate) fn check(&self) {
         self.check_order();
         self.check_age();
+        self.check_filters();
         for pc in 1..self.nodes.len() {
             self.check_from_pc(pc);
             self.check_to_pc(pc);
@@ -74,6 +75,21 @@ impl World {
             assert!(place.is_some(), "PC {pc}: {:?} was never on the board's bus", shown.frame);
             assert!(place > last.as_ref(), "PC {pc}: {:?} is out of bus order", shown.frame);
             last = place.copied();
+        }
+    }
+
+    /// Nothing crosses that was not to: filters and read-only.
+    fn check_filters(&self) {
+        let board = &self.nodes[BOARD];
+        for pc in 1..self.nodes.len() {
+            for shown in self.nodes[pc].shown.iter().filter(|shown| shown.delivered) {
+                assert!(board.filters[0].passes(&shown.frame), "{:?} left the board", shown.frame);
+                assert!(self.nodes[pc].filters[2].passes(&shown.frame), "{:?}", shown.frame);
+            }
+            for shown in own(&board.shown, pc) {
+                assert!(board.filters[1].passes(&shown.frame), "{:?} was sent", shown.frame);
+                assert!(!board.policy.read_only, "{:?} was sent", shown.frame);
+            }
         }
     }
 
@@ -126,8 +142,8 @@ impl World {
         let id = self.nodes[pc].hubs[0].id();
         let (_, status) = board.peers().find(|(_, peer)| peer.history == id).expect("no record");
         let life = self.nodes[BOARD].incarnation;
-        let joined = self.joined.iter().find(|(i, h, _)| (*i, *h) == (life, id));
-        let (_, _, begun) = *joined.expect("the world saw every link come up");
+        let joined = self.joined.iter().find(|(i, h, ..)| (*i, *h) == (life, id));
+        let (_, _, begun, missed) = *joined.expect("the world saw every link come up");
         let first = self.first_of_incarnation(BOARD);
         let meant = self.nodes[BOARD].shown[first..]
             .iter()
@@ -136,11 +152,15 @@ impl World {
             .filter(|shown| {
                 source(&shown.frame) != pc || incarnation(&shown.frame) < self.nodes[pc].incarnation
             })
+            .filter(|shown| {
+                self.nodes[BOARD].filters[0].passes(&shown.frame)
+                    && self.nodes[pc].filters[2].passes(&shown.frame)
+            })
             .count() as u64;
         let sent = status.sent;
         assert_eq!(
             sent.accounted(),
-            meant,
+            missed + meant,
             "to PC {pc} from {begun} to {}: {status:?}, {:?}",
             board.position(),
             self.nodes[pc].hubs[0].peer_status(self.places[pc].unwrap().peer)

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use canspan::gateway::{Heap, HeapSlots};
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
-use canspan::protocol::{Ended, Frame, Hub, Id, Link, LinkOptions, Place, Policy, RECORD_MAX};
+use canspan::protocol::{
+    Ended, Filters, Frame, Hub, Id, Link, LinkOptions, Place, Policy, RECORD_MAX,
+};
 
 use crate::net::Pipe;
 
@@ -16,6 +18,8 @@ const STORM_US: u64 = 2_000_000;
 /// Microseconds of peace after which everything must have arrived: a full history through a window
 /// of one frame over the slowest path takes 100 s.
 const PEACE_US: u64 = 150_000_000;
+/// Microseconds of rest after which nothing but heartbeats is under way: some of the slowest paths.
+const REST_US: u64 = 100_000;
 
 /// What was seen on a node's bus, whoever looked.
 #[derive(Clone, Copy)]
@@ -36,6 +40,8 @@ pub(crate) struct Node {
     skew: u64,
     offset: i64,
     pub(crate) policy: Policy,
+    /// What leaves its bus, what may be sent to it, and what it asks the board for.
+    pub(crate) filters: [Filters; 3],
     history_blocks: usize,
     /// Frames in the kernel's hands: when they will be on the bus, and whose process gave them.
     handed: VecDeque<(Frame, u64, u64)>,
@@ -76,8 +82,9 @@ pub(crate) struct World {
     redial: Vec<u64>,
     next_fault: u64,
     next_link: u32,
-    /// (board's incarnation, PC's history): position at which the board's stream to it began.
-    pub(crate) joined: Vec<(u64, u64, u64)>,
+    /// (board's incarnation, PC's history): position at which the board's stream to it began, and
+    /// how many before it count as lost.
+    pub(crate) joined: Vec<(u64, u64, u64, u64)>,
     pub(crate) heartbeat: Duration,
     out: Vec<u8>,
 }
@@ -100,9 +107,15 @@ impl World {
                     max_age: max_age.filter(|_| board),
                     is_virtual: !board,
                     handed_max: if board { rng.usize(1..12) } else { 256 },
+                    read_only: board && rng.u8(..) < 20,
                     window: if rng.u8(..) < 20 { 1 } else { rng.u32(8..100) },
                     ..Policy::default()
                 },
+                filters: core::array::from_fn(|which| match which {
+                    0 | 1 if board => random_filters(&mut rng),
+                    2 if !board => random_filters(&mut rng),
+                    _ => Filters::ALL,
+                }),
                 history_blocks: rng.usize(2..6),
                 handed: VecDeque::new(),
                 bus_us: if board { rng.u64(50..300) } else { 0 },
@@ -149,6 +162,7 @@ impl World {
         let slots = HeapSlots::with_room(1_000);
         let mut hub = Hub::new("can0", id, blocks, slots).unwrap();
         hub.set_policy(node.policy);
+        hub.set_filters(node.filters[0], node.filters[1]);
         hub.set_state(if node.bus_up { BusState::Up } else { BusState::Down }, None);
         hub.set_clock(node.offset);
         node.hubs = vec![hub];
@@ -196,8 +210,10 @@ impl World {
     }
 
     pub(crate) fn run(&mut self) {
-        let mut steps = 0;
-        while self.now < STORM_US || !self.is_at_rest() {
+        let (mut steps, mut rests_since) = (0, None);
+        while rests_since.is_none_or(|since| self.now < since + REST_US) {
+            let rests = self.now >= STORM_US && self.is_at_rest();
+            rests_since = rests.then(|| rests_since.unwrap_or(self.now));
             assert!(self.now < STORM_US + PEACE_US, "something never arrived");
             steps += 1;
             assert!(steps < 1_000_000, "the nodes never come to rest");
@@ -229,7 +245,7 @@ impl World {
         });
         let mut pipes = self.connections.iter().flatten().flat_map(|connection| &connection.pipes);
         settled.count() == 2 * (self.nodes.len() - 1)
-            && pipes.all(|pipe| pipe.waiting() == 0 && !pipe.is_black_hole)
+            && pipes.all(|pipe| !pipe.is_black_hole)
             && self.nodes.iter().all(|node| !node.hubs[0].is_busy() && self.now > node.alive_from)
     }
 
@@ -294,7 +310,8 @@ impl World {
             let (dialler, acceptor) = (self.next_link, self.next_link + 1);
             self.next_link += 2;
             let place = self.places[pc].unwrap();
-            let link = Link::dial(self.local(pc), dialler, place, "can0", options).unwrap();
+            let asking = LinkOptions { filters: self.nodes[pc].filters[2], ..options };
+            let link = Link::dial(self.local(pc), dialler, place, "can0", asking).unwrap();
             let answer = Link::accept(self.local(BOARD), acceptor, options);
             self.connections[pc] = Some(Connection {
                 ends: [
@@ -351,8 +368,9 @@ impl World {
                 end.begun = true;
                 let status = hubs[0].peer_status(place.peer).unwrap();
                 if status.links == 1 {
-                    let begin = if status.sent.lost > 0 { 0 } else { position - status.behind };
-                    self.joined.push((self.nodes[BOARD].incarnation, status.history, begin));
+                    let (begin, missed) = (position - status.behind, status.sent.lost);
+                    let life = self.nodes[BOARD].incarnation;
+                    self.joined.push((life, status.history, begin, missed));
                 }
             }
         }
@@ -500,6 +518,22 @@ impl World {
             }
         }
     }
+}
+
+/// Filters on the number that tells frames apart least: who made them; or on their lives.
+fn random_filters(rng: &mut fastrand::Rng) -> Filters {
+    let one = |rng: &mut fastrand::Rng| {
+        let (id, mask) =
+            (rng.u32(0..4) | rng.u32(0..4) << 8, [0x3, 0x1, 0x300, 0x101][rng.usize(0..4)]);
+        format!("{id:08X}{}{mask:X}", if rng.bool() { ':' } else { '~' })
+    };
+    let text = match rng.u8(0..4) {
+        0 => one(rng),
+        1 => format!("{},{}", one(rng), one(rng)),
+        2 => format!("{},{},j", one(rng), one(rng)),
+        _ => return Filters::ALL,
+    };
+    text.parse().unwrap()
 }
 
 /// A frame that is like no other: which node made it, in which life, and the how many-th it was.

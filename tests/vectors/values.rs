@@ -2,7 +2,7 @@
 
 use canspan::protocol::entry::{self, ENTRY_MAX};
 use canspan::protocol::wire::{
-    BusState, BusStatus, From, Hello, Message, Ping, Refusal, Seen, Skip,
+    BusState, BusStatus, Form, From, Hello, Message, Ping, Refusal, Report, Seen, Skip,
 };
 use canspan::protocol::{Frame, Id, Kind, Progress};
 
@@ -200,5 +200,19 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         ("bus-error-passive", "state 4", state(BusState::ErrorPassive)),
         ("bus-off", "state 5", state(BusState::BusOff)),
         ("bye", "no more, and no resume", Message::Bye),
+        ("ask-table", "form 0", Message::Ask(Form::Table)),
+        ("ask-json", "form 1", Message::Ask(Form::Json)),
+        ("report-first", "more follows, all is up", {
+            Message::Report(Report { text: "{", more: true, is_up: true })
+        }),
+        (
+            "filter",
+            "frames whose id masked by 7ff is 123, and no error frames",
+            Message::Filter("123:7FF,#0"),
+        ),
+        ("filter-all", "every frame", Message::Filter("#FFFFFFFF")),
+        ("report-last", "the end, not all is up", {
+            Message::Report(Report { text: "}\n", more: false, is_up: false })
+        }),
     ]
 }

@@ -1,0 +1,137 @@
+//! `canspan status`: asks a canspan how it all is.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io::{ErrorKind, IsTerminal as _, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Instant;
+
+use crate::cli::Status;
+use crate::gateway::reason;
+use crate::net::unreachable;
+use crate::protocol::wire::Form;
+use crate::protocol::{Asking, Ended, Heard};
+
+/// How long it may take to reach one address. Chosen: as for a link.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the whole answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most bytes of an answer. Chosen: 16 buses with 96 peers each are 1 MiB.
+const ANSWER_MAX: usize = 8 << 20;
+/// How often `--watch` asks anew.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// What was answered.
+struct Answer {
+    text: String,
+    is_up: bool,
+}
+
+/// Asks once.
+fn ask(status: &Status) -> Result<Answer, String> {
+    let endpoint = &status.endpoint;
+    let addresses = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
+    let addresses = addresses.map_err(|error| format!("cannot find {}: {error}", endpoint.host))?;
+    let mut problem = format!("cannot find {endpoint}: the name has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return talk(status, address, stream),
+            Err(error) => problem = unreachable(endpoint, address, &error),
+        }
+    }
+    Err(problem)
+}
+
+fn talk(status: &Status, address: SocketAddr, mut stream: TcpStream) -> Result<Answer, String> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let broken = |error: std::io::Error| {
+        let why = match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                "no answer; is it canspan that listens there?".to_owned()
+            }
+            ErrorKind::UnexpectedEof => reason(Ended::Closed),
+            _ => error.to_string(),
+        };
+        format!("{} ({address}): {why}", status.endpoint)
+    };
+    let (question, used) = Asking::question(if status.json { Form::Json } else { Form::Table });
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(broken)?;
+    stream.write_all(question.get(..used).unwrap_or(&[])).map_err(broken)?;
+    let mut asking = Asking::default();
+    let mut text = String::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(broken(ErrorKind::TimedOut.into()));
+        }
+        stream.set_read_timeout(Some(left)).map_err(broken)?;
+        let count = match stream.read(&mut buffer) {
+            Ok(0) => return Err(broken(ErrorKind::UnexpectedEof.into())),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(broken(error)),
+        };
+        let mut bytes = buffer.get(..count).unwrap_or(&[]);
+        while !bytes.is_empty() {
+            bytes = bytes.get(asking.take(bytes)..).unwrap_or(&[]);
+            while let Some(heard) = asking.poll() {
+                match heard {
+                    Heard::Piece(piece) if text.len() + piece.text.len() <= ANSWER_MAX => {
+                        text.push_str(piece.text);
+                        if !piece.more {
+                            return Ok(Answer { text, is_up: piece.is_up });
+                        }
+                    }
+                    Heard::Piece(_) => {
+                        return Err(format!("{}: the answer does not end", status.endpoint));
+                    }
+                    Heard::Refused(why) => {
+                        return Err(format!("{} ({address}): {}", status.endpoint, reason(why)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Prints an answer; `false`: nobody reads any more.
+fn print(text: &str, anew: bool) -> Result<bool, String> {
+    let mut out = std::io::stdout();
+    let clear = if anew && out.is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    let printed = write!(out, "{clear}{text}").and_then(|()| out.flush());
+    match printed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("standard output cannot be written: {error}")),
+    }
+}
+
+pub(super) fn run(status: &Status) -> Result<(), String> {
+    if status.watch {
+        return watch(status);
+    }
+    let answer = ask(status)?;
+    print(&answer.text, false)?;
+    if status.check && !answer.is_up {
+        return Err(format!("{}: not everything is up", status.endpoint));
+    }
+    Ok(())
+}
+
+/// Asks again and again; whatever is not there now may be there in a moment.
+fn watch(status: &Status) -> Result<(), String> {
+    loop {
+        let goes_on = match ask(status) {
+            Ok(answer) => print(&answer.text, true)?,
+            Err(problem) => {
+                log::warn!("{problem}");
+                true
+            }
+        };
+        if !goes_on {
+            return Ok(());
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
