@@ -8,6 +8,7 @@
 //! ```
 
 mod bus;
+mod claims;
 pub mod clock;
 pub mod dialler;
 mod interface;
@@ -40,6 +41,7 @@ use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::{BusState, Refusal};
 use crate::protocol::{Ended, Event, Hub, Link, LinkOptions, Policy};
+use claims::Claims;
 use clock::{Turn, WallClock};
 use dialler::{Dialler, Stage, Wish};
 use runtime::{Input, Runtime, Signal};
@@ -112,6 +114,7 @@ pub struct Gateway {
     sessions: Vec<Session>,
     diallers: Vec<Dialler>,
     accept_options: LinkOptions,
+    claims: Claims,
     runtime: Runtime,
     watch: Option<LinkWatch>,
     wall: WallClock,
@@ -134,7 +137,8 @@ impl Gateway {
             buses: Vec::with_capacity(BUSES_MAX),
             sessions: Vec::with_capacity(LINKS_MAX),
             diallers: Vec::new(),
-            accept_options,
+            accept_options: guarded(accept_options),
+            claims: Claims::new(),
             runtime,
             watch: None,
             wall: WallClock::default(),
@@ -174,6 +178,9 @@ impl Gateway {
                         format!("cannot watch the machine's interfaces (netlink): {error}")
                     })?);
                 }
+                if let Some(bus_id) = claims::bus_id(interface.name()) {
+                    hub.set_bus_id(bus_id);
+                }
                 interface.start(clock::now(), &mut hub)?;
             }
             Side::Print(printer) => self.printer = Some(Rc::clone(printer)),
@@ -207,7 +214,7 @@ impl Gateway {
         let peer = peer.ok_or("there is no room for another peer")?;
         let place = crate::protocol::Place { hub, peer };
         let wish = Wish::Bus { remote: remote.to_owned(), place };
-        self.diallers.push(Dialler::new(endpoint, wish, options, now));
+        self.diallers.push(Dialler::new(endpoint, wish, guarded(options), now));
         Ok(self.diallers.len() - 1)
     }
 
@@ -430,6 +437,9 @@ impl Gateway {
     fn bury(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
         while let Some(number) = self.sessions.iter().position(|session| session.is_over(now)) {
             let session = self.sessions.swap_remove(number);
+            let sessions = &self.sessions;
+            let needs = |session: &Session, pair| session.joined == Some(pair);
+            self.claims.keep(|pair| sessions.iter().any(|session| needs(session, pair)));
             self.ended(now, &session);
             if let (Some(dialler), Some(ended)) = (session.dialler, session.link.ended()) {
                 job.notice(self, dialler, &Notice::Ended(ended))?;
@@ -547,6 +557,11 @@ fn tell(
         }
         Event::Buses => Some(Notice::Buses(session.link.buses().map(str::to_owned).collect())),
     }
+}
+
+/// All links wait until it is sure that no other process joins the same two buses.
+fn guarded(options: LinkOptions) -> LinkOptions {
+    LinkOptions { holds: true, ..options }
 }
 
 /// Lets a task run on its own.

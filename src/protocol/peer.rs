@@ -242,6 +242,8 @@ pub(super) struct Peer {
     /// How often its history was a new one.
     pub(super) restarts: u64,
     pub(super) links: u64,
+    /// Whether the last link was refused because something else joins the two buses.
+    pub(super) displaced: bool,
 }
 
 impl Peer {
@@ -256,6 +258,7 @@ impl Peer {
             outbound: Outbound::default(),
             restarts: 0,
             links: 0,
+            displaced: false,
         }
     }
 }

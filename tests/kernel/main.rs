@@ -20,6 +20,7 @@ mod dump;
 mod kinds;
 mod lifecycle;
 mod limits;
+mod loops;
 mod outage;
 mod send;
 mod speed;
