@@ -4,7 +4,8 @@
 //! A claim is a socket with a name of the kernel's, which it frees when the process dies, however
 //! it dies. Such names belong to a network namespace, as interfaces do.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use core::hash::{Hash, Hasher};
+use std::hash::DefaultHasher;
 use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
