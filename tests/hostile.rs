@@ -262,3 +262,125 @@ fn a_filter_is_given_once() {
     tell(&mut link, &mut hubs, &[Message::Filter("1:1"), Message::Filter("1:1")]);
     assert_eq!(link.ended(), Some(Ended::WeRefused(Refusal::PROTOCOL)));
 }
+
+#[test]
+fn a_greeting_from_our_own_bus_is_refused_on_both_sides() {
+    let is_loop = Some(Ended::WeRefused(Refusal::LOOP));
+    let own = Hello { bus_id: 0xB05, ..hello() };
+    let mut hubs = hubs(2);
+    hubs[0].set_bus_id(0xB05);
+    let accepted = greeted(1, &mut hubs, own);
+    assert_eq!(accepted.ended(), is_loop);
+    let place = Place { hub: 0, peer: hubs[0].dial(NOW).unwrap() };
+    let mut dialled = Link::dial(NOW, 2, place, "can0", LinkOptions::default()).unwrap();
+    dialled.handle_input(NOW, &preamble(), &mut hubs);
+    tell(&mut dialled, &mut hubs, &[Message::Hello(own)]);
+    assert_eq!(dialled.ended(), is_loop);
+    assert!(!dialled.was_live());
+    assert!(greeted(3, &mut hubs, hello()).is_live(), "another bus is welcome");
+}
+
+/// All a peer says at once: greeting, start, and so many batches of one frame.
+fn opening(batches: u8) -> Vec<u8> {
+    let mut all = preamble().to_vec();
+    for message in [Message::Hello(hello()), START, Message::Clock(0)] {
+        all.extend(record(&message));
+    }
+    for _ in 0..batches {
+        all.extend(record(&Message::Frames(&frames(1))));
+    }
+    all
+}
+
+fn holding(id: u32) -> Link {
+    Link::accept(NOW, id, LinkOptions { holds: true, ..LinkOptions::default() })
+}
+
+#[test]
+fn on_hold_nothing_is_handled_or_sent_but_greetings() {
+    let all = opening(3);
+    // However the bytes are cut, what follows the greeting waits, in the link or with its owner.
+    for cut in 0..=all.len() {
+        let mut hubs = hubs(1);
+        hubs[0].seen(&Frame::data_frame(Id::Standard(9), &[]).unwrap(), 1, false);
+        let mut link = holding(1);
+        let mut rest = Vec::new();
+        for part in [&all[..cut], &all[cut..]] {
+            let used = link.handle_input(NOW, part, &mut hubs);
+            rest.extend(&part[used..]);
+        }
+        assert_eq!(link.on_hold(), Some(78), "cut at {cut}");
+        assert!(!link.was_live());
+        assert!(link.poll_event().is_none());
+        assert!(!hubs[0].is_busy(), "cut at {cut}");
+        assert_eq!(link.handle_input(NOW, &rest, &mut hubs), 0);
+        let said = drain(&mut link, &mut hubs);
+        assert!(said.len() > preamble().len(), "the greeting is said");
+        assert_eq!(hubs[0].peer_status(0).unwrap().sent.frames, 0);
+
+        link.release();
+        assert_eq!(link.on_hold(), None);
+        assert!(link.poll_event().is_some());
+        // With nothing new it looks at what it had.
+        assert_eq!(link.handle_input(NOW, &[], &mut hubs), 0);
+        assert_eq!(link.handle_input(NOW, &rest, &mut hubs), rest.len());
+        assert_eq!(link.ended(), None);
+        assert_eq!(hubs[0].peer_status(0).unwrap().received.frames, 3, "cut at {cut}");
+        drain(&mut link, &mut hubs);
+        assert_eq!(hubs[0].peer_status(0).unwrap().sent.frames, 1);
+    }
+}
+
+#[test]
+fn a_link_refused_on_hold_says_why_and_sends_no_frame() {
+    let mut hubs = hubs(1);
+    let mut link = holding(1);
+    link.handle_input(NOW, &opening(1), &mut hubs);
+    link.close(NOW, &mut hubs, Ended::WeRefused(Refusal::LOOP));
+    assert_eq!(link.on_hold(), None);
+    assert!(!link.was_live());
+    link.release();
+    assert_eq!(link.handle_input(NOW, &record(&Message::Frames(&frames(1))), &mut hubs), 0);
+    assert!(!hubs[0].is_busy());
+    let said = drain(&mut link, &mut hubs);
+    let refusal = record(&Message::Refuse(Refusal::LOOP));
+    assert!(said.windows(refusal.len()).any(|part| part == refusal));
+    assert!(hubs[0].peer_status(0).unwrap().link.is_none());
+}
+
+#[test]
+fn a_held_link_that_is_never_released_ends_in_time_and_wakes_nobody_before() {
+    let mut hubs = hubs(1);
+    let mut link = holding(1);
+    link.handle_input(NOW, &opening(0), &mut hubs);
+    drain(&mut link, &mut hubs);
+    let at = link.poll_timeout(&hubs).unwrap();
+    assert_eq!(at, NOW + Duration::from_secs(3));
+    link.handle_timeout(at, &mut hubs);
+    assert_eq!(link.ended(), Some(Ended::Silent));
+}
+
+#[test]
+fn whoever_takes_over_repeats_nothing_of_what_the_other_link_carried() {
+    let mut hubs = hubs(1);
+    let frame = Frame::data_frame(Id::Standard(1), &[0]).unwrap();
+    let place = Place { hub: 0, peer: hubs[0].dial(NOW).unwrap() };
+    let answer = [preamble().to_vec(), record(&Message::Hello(hello()))].concat();
+    let options = LinkOptions { holds: true, ..LinkOptions::default() };
+    for id in 1..4 {
+        let mut link = Link::dial(NOW, id, place, "can0", options).unwrap();
+        link.handle_input(NOW, &answer, &mut hubs);
+        link.close(NOW, &mut hubs, Ended::WeRefused(Refusal::LOOP));
+        drain(&mut link, &mut hubs);
+        hubs[0].seen(&frame, 1, false);
+    }
+    let mut link = Link::dial(NOW, 9, place, "can0", options).unwrap();
+    link.handle_input(NOW, &answer, &mut hubs);
+    link.release();
+    drain(&mut link, &mut hubs);
+    assert_eq!(hubs[0].peer_status(place.peer).unwrap().sent.frames, 0);
+    hubs[0].seen(&frame, 1, false);
+    drain(&mut link, &mut hubs);
+    let sent = hubs[0].peer_status(place.peer).unwrap().sent;
+    assert_eq!((sent.frames, sent.lost), (1, 0));
+}

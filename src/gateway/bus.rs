@@ -48,6 +48,15 @@ impl Bus {
         Self { side, offer: Box::new([Frame::EMPTY; OFFER_MAX]) }
     }
 
+    /// The interface behind it, if one is.
+    #[must_use]
+    pub fn interface(&self) -> Option<&str> {
+        match &self.side {
+            Side::Interface(interface) => Some(interface.name()),
+            _ => None,
+        }
+    }
+
     /// What to wait for before there is something to read, and whether to wait at all now.
     pub fn readable(&self, now: Instant, hub: &Hub<Heap>) -> Option<BorrowedFd<'_>> {
         match &self.side {

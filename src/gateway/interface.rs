@@ -84,6 +84,12 @@ impl Interface {
         Self { settings, ..self }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Opens it, or says why that cannot be now nor by waiting.
     pub fn start(&mut self, now: Instant, hub: &mut Hub<Heap>) -> Result<(), String> {
         self.attach(now, hub).map_err(|problem| problem.to_string())

@@ -8,6 +8,7 @@
 //! ```
 
 mod bus;
+mod claims;
 pub mod clock;
 pub mod dialler;
 mod interface;
@@ -42,6 +43,7 @@ use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::{BusState, Refusal};
 use crate::protocol::{Ended, Event, Hub, Link, LinkOptions, Policy};
+use claims::Claims;
 use clock::WallClock;
 use dialler::{Dialler, Stage, Wish};
 use runtime::{Input, Runtime, Signal};
@@ -115,6 +117,7 @@ pub struct Gateway {
     sessions: Vec<Session>,
     diallers: Vec<Dialler>,
     accept_options: LinkOptions,
+    claims: Claims,
     runtime: Runtime,
     watch: Option<LinkWatch>,
     wall: WallClock,
@@ -141,7 +144,8 @@ impl Gateway {
             buses: Vec::with_capacity(BUSES_MAX),
             sessions: Vec::with_capacity(LINKS_MAX),
             diallers: Vec::new(),
-            accept_options,
+            accept_options: guarded(accept_options),
+            claims: Claims::new(),
             runtime,
             watch: None,
             wall: WallClock::default(),
@@ -184,6 +188,9 @@ impl Gateway {
                         format!("cannot watch the machine's interfaces (netlink): {error}")
                     })?);
                 }
+                if let Some(bus_id) = claims::bus_id(interface.name()) {
+                    hub.set_bus_id(bus_id);
+                }
                 interface.start(clock::now(), &mut hub)?;
             }
             Side::Print(printer) => self.printer = Some(Rc::clone(printer)),
@@ -217,7 +224,7 @@ impl Gateway {
         let peer = peer.ok_or("there is no room for another peer")?;
         let place = crate::protocol::Place { hub, peer };
         let wish = Wish::Bus { remote: remote.to_owned(), place };
-        self.diallers.push(Dialler::new(endpoint, wish, options, now));
+        self.diallers.push(Dialler::new(endpoint, wish, guarded(options), now));
         Ok(self.diallers.len() - 1)
     }
 
@@ -463,6 +470,9 @@ impl Gateway {
     fn bury(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
         while let Some(number) = self.sessions.iter().position(|session| session.is_over(now)) {
             let session = self.sessions.swap_remove(number);
+            let sessions = &self.sessions;
+            let needs = |session: &Session, pair| session.joined == Some(pair);
+            self.claims.keep(|pair| sessions.iter().any(|session| needs(session, pair)));
             self.ended(now, &session);
             if let (Some(dialler), Some(ended)) = (session.dialler, session.link.ended()) {
                 job.notice(self, dialler, &Notice::Ended(ended))?;
@@ -590,6 +600,11 @@ fn is_rare(now: Instant, told: &mut Option<Instant>) -> bool {
         *told = Some(now);
     }
     is_rare
+}
+
+/// All links wait until it is sure that no other process joins the same two buses.
+fn guarded(options: LinkOptions) -> LinkOptions {
+    LinkOptions { holds: true, ..options }
 }
 
 /// Lets a task run on its own.

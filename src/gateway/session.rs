@@ -6,10 +6,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::bus::Bus;
+use super::claims::{Claims, Joined};
 use super::memory::Heap;
 use super::state_log::StateLog;
 use crate::protocol::time::Instant;
-use crate::protocol::wire::Form;
+use crate::protocol::wire::{Form, Refusal};
 use crate::protocol::{Ended, Hub, Link, RECORD_MAX, report};
 
 /// Bytes of output gathered for one write: two records of the longest kind.
@@ -62,6 +64,8 @@ pub(super) struct Session {
     pub(super) dialler: Option<usize>,
     /// What was told of the peer's bus.
     pub(super) states: StateLog,
+    /// The pair of buses it joins, once that was claimed.
+    pub(super) joined: Option<Joined>,
     stream: TcpStream,
     appetite: Appetite,
     out: Box<[u8; OUT_SIZE]>,
@@ -100,6 +104,7 @@ impl Session {
             peer,
             dialler,
             states: StateLog::default(),
+            joined: None,
             stream,
             appetite: Appetite::default(),
             out: Box::new([0; OUT_SIZE]),
@@ -185,7 +190,14 @@ impl Session {
     }
 
     /// Reads what has arrived.
-    pub(super) fn read(&mut self, now: Instant, hubs: &mut [Hub<Heap>], buffer: &mut [u8]) {
+    pub(super) fn read(
+        &mut self,
+        now: Instant,
+        hubs: &mut [Hub<Heap>],
+        buses: &[Bus],
+        claims: &mut Claims,
+        buffer: &mut [u8],
+    ) {
         let mut most = self.appetite.most(buffer.len());
         let mut total = 0;
         for _ in 0..TURNS_MAX {
@@ -197,7 +209,12 @@ impl Session {
                 Ok(0) => self.fail(now, hubs),
                 Ok(count) => {
                     total += count;
-                    self.link.handle_input(now, room.get(..count).unwrap_or(&[]), hubs);
+                    let bytes = room.get(..count).unwrap_or(&[]);
+                    let used = self.link.handle_input(now, bytes, hubs);
+                    if let Some(bus_id) = self.link.on_hold() {
+                        self.settle(now, hubs, buses, claims, bus_id);
+                        self.link.handle_input(now, bytes.get(used..).unwrap_or(&[]), hubs);
+                    }
                     let is_filled = count == most;
                     if !is_filled || (total == count && self.link.is_between_records()) {
                         self.appetite.ate(total, is_filled);
@@ -213,6 +230,27 @@ impl Session {
                 Err(_) => self.fail(now, hubs),
             }
         }
+    }
+
+    /// Releases the link if no other process on this machine joins the same two buses, else ends it.
+    fn settle(
+        &mut self,
+        now: Instant,
+        hubs: &mut [Hub<Heap>],
+        buses: &[Bus],
+        claims: &mut Claims,
+        bus_id: u64,
+    ) {
+        let hub = self.link.place().map(|place| place.hub);
+        let interface = hub.and_then(|hub| Some((hub, buses.get(hub)?.interface()?)));
+        if let Some((hub, interface)) = interface {
+            if !claims.claim(interface, (hub, bus_id)) {
+                self.link.close(now, hubs, Ended::WeRefused(Refusal::LOOP));
+                return;
+            }
+            self.joined = Some((hub, bus_id));
+        }
+        self.link.release();
     }
 
     /// Sends what there is to be sent. Returns whether there may be more.

@@ -138,7 +138,8 @@ impl Gateway {
                         session.unblock();
                     }
                     if flags != PollFlags::OUT {
-                        session.read(now, &mut self.hubs, &mut self.buffer);
+                        let (hubs, buses) = (&mut self.hubs, &self.buses);
+                        session.read(now, hubs, buses, &mut self.claims, &mut self.buffer);
                     }
                 }
             }

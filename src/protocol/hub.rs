@@ -18,7 +18,7 @@ use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
 use super::queue::{PEERS_MAX, Queue, Slots};
 use super::time::Instant;
-use super::wire::{BUS_NAME_MAX, BusState, BusStatus, Refusal};
+use super::wire::{BUS_NAME_MAX, BusState, BusStatus, Hello, Refusal};
 
 /// How far the wall clock may drift from where a hub believes it before it takes a new offset.
 /// Chosen: small against any age limit, and an offset is sent at most every two seconds even while
@@ -89,6 +89,7 @@ pub struct PeerStatus {
 pub struct Hub<M: Memory> {
     name: String<BUS_NAME_MAX>,
     id: u64,
+    bus_id: u64,
     pub(super) history: History<M::Blocks>,
     pub(super) queue: Queue<M::Slots>,
     pub(super) peers: Vec<Peer, PEERS_MAX>,
@@ -114,6 +115,7 @@ impl<M: Memory> Hub<M> {
         Some(Self {
             name: String::try_from(name).ok()?,
             id: (id != 0).then_some(id)?,
+            bus_id: id,
             history: History::new(blocks)?,
             queue: Queue::new(slots),
             peers: Vec::new(),
@@ -140,6 +142,18 @@ impl<M: Memory> Hub<M> {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The identity of its bus over all processes that have it open; the history's id where only
+    /// this one can have it.
+    #[must_use]
+    pub fn bus_id(&self) -> u64 {
+        self.bus_id
+    }
+
+    /// Other processes may have the bus open, too, and call it so.
+    pub fn set_bus_id(&mut self, bus_id: u64) {
+        self.bus_id = bus_id;
     }
 
     /// Position of the next frame to come.
@@ -318,11 +332,17 @@ impl<M: Memory> Hub<M> {
         Some(number)
     }
 
+    /// Whether a greeting comes from our own bus: from us, or from another process that has it open.
+    pub(super) fn is_own(&self, hello: &Hello<'_>) -> bool {
+        hello.history == self.id || hello.bus_id == self.bus_id
+    }
+
     /// The record of the peer with this history, an old one or a new one.
-    pub(super) fn admit(&mut self, now: Instant, history: u64) -> Result<usize, Refusal> {
+    pub(super) fn admit(&mut self, now: Instant, hello: &Hello<'_>) -> Result<usize, Refusal> {
+        let history = hello.history;
         // Whom we dial has our frames already: it would get them twice, and send them back.
         let dialled = |peer: &Peer| peer.dialled && peer.history == history && peer.link.is_some();
-        if history == self.id || self.peers.iter().any(dialled) {
+        if self.is_own(hello) || self.peers.iter().any(dialled) {
             return Err(Refusal::LOOP);
         }
         let known = self.peers.iter().position(|peer| peer.history == history && !peer.dialled);

@@ -57,6 +57,8 @@ pub struct LinkOptions {
     pub from: From,
     /// Which of the peer's frames to ask for; the same for all links of a peer.
     pub filters: Filters,
+    /// Whether to wait for [`Link::release`] between the greetings and all else.
+    pub holds: bool,
 }
 
 impl Default for LinkOptions {
@@ -67,6 +69,7 @@ impl Default for LinkOptions {
             receipts: RECEIPT_INTERVAL,
             from: From::Now,
             filters: Filters::ALL,
+            holds: false,
         }
     }
 }
@@ -146,6 +149,15 @@ pub struct Place {
     pub peer: PeerNumber,
 }
 
+/// A link that waits to be released.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    /// The bus at its other end.
+    bus_id: u64,
+    /// What is to be told when it is up.
+    restarted: bool,
+}
+
 /// One connection to a peer.
 #[derive(Debug)]
 pub struct Link {
@@ -155,6 +167,7 @@ pub struct Link {
     pub(super) asks_for: Option<String<BUS_NAME_MAX>>,
     pub(super) phase: Phase,
     pub(super) place: Option<Place>,
+    pub(super) hold: Option<Hold>,
     input: Vec<u8, { LENGTH_MAX + MESSAGE_MAX }>,
     pub(super) outbox: Outbox,
     pub(super) heard: Instant,
@@ -219,6 +232,7 @@ impl Link {
             asks_for: None,
             phase: Phase::Preamble,
             place: None,
+            hold: None,
             input: Vec::new(),
             outbox: Outbox::default(),
             heard: now,
@@ -261,10 +275,27 @@ impl Link {
         self.phase == Phase::Live && self.ended.is_none()
     }
 
-    /// Whether both sides have greeted each other at some time.
+    /// Whether both sides have greeted each other at some time, and no hold was left.
     #[must_use]
     pub fn was_live(&self) -> bool {
-        self.phase == Phase::Live
+        self.phase == Phase::Live && self.hold.is_none()
+    }
+
+    /// The identity of the peer's bus, while the link waits for [`Link::release`]: nothing but
+    /// greetings was handled or is sent.
+    #[must_use]
+    pub fn on_hold(&self) -> Option<u64> {
+        self.hold.filter(|_| self.ended.is_none()).map(|hold| hold.bus_id)
+    }
+
+    /// Nothing speaks against the link. [`Link::handle_input`] is to be called next, with what it
+    /// did not take, or with nothing.
+    pub fn release(&mut self) {
+        if self.on_hold().is_some()
+            && let Some(Hold { restarted, .. }) = self.hold.take()
+        {
+            self.event(Event::Up { restarted });
+        }
     }
 
     /// Why it is over, if it is.
@@ -312,10 +343,13 @@ impl Link {
             }
             _ => {}
         }
-        if let (Some(place), Phase::Live) = (self.place, self.phase)
-            && let Some(hub) = hubs.get_mut(place.hub)
-        {
+        let Some(place) = self.place else { return };
+        let Some(hub) = hubs.get_mut(place.hub) else { return };
+        if self.phase == Phase::Live {
             hub.leave(now, place.peer, self.id, reason == Ended::Bye);
+        }
+        if matches!(reason, Ended::Refused(Refusal::LOOP) | Ended::WeRefused(Refusal::LOOP)) {
+            hub.displaced(place.peer);
         }
     }
 
@@ -329,21 +363,31 @@ impl Link {
                 .unwrap_or(true)
     }
 
-    /// Bytes arrived from the peer.
-    pub fn handle_input<M: Memory>(&mut self, now: Instant, mut bytes: &[u8], hubs: &mut [Hub<M>]) {
+    /// Bytes arrived from the peer. Returns how many were taken: all, unless the link has ended or
+    /// is [on hold](Link::on_hold).
+    pub fn handle_input<M: Memory>(
+        &mut self,
+        now: Instant,
+        mut bytes: &[u8],
+        hubs: &mut [Hub<M>],
+    ) -> usize {
+        let arrived = bytes.len();
         // Greeting drop by drop must not take longer than greeting at once.
         if !bytes.is_empty() && self.phase == Phase::Live {
             self.heard = now;
         }
-        if self.input.is_empty() {
+        if self.input.is_empty() && self.is_open() {
             // Nearly always: nothing is left over, and nothing needs to be copied.
             let used = self.parse(now, bytes, hubs);
             bytes = bytes.get(used..).unwrap_or(&[]);
         }
-        while self.ended.is_none() && !bytes.is_empty() {
+        // What was buffered when the hold began is looked at again without new bytes.
+        let mut look_again = bytes.is_empty() && !self.input.is_empty();
+        while self.is_open() && (look_again || !bytes.is_empty()) {
+            look_again = false;
             let room = self.input.capacity() - self.input.len();
             let (taken, rest) = bytes.split_at(room.min(bytes.len()));
-            // There is room: parsing leaves less than one record behind.
+            // There is room, or whole records to parse: parsing leaves less than one behind.
             let _ = self.input.extend_from_slice(taken);
             bytes = rest;
             let mut input = core::mem::take(&mut self.input);
@@ -352,12 +396,18 @@ impl Link {
             input.truncate(input.len() - used);
             self.input = input;
         }
+        arrived - bytes.len()
+    }
+
+    /// Whether what arrives is to be handled now.
+    fn is_open(&self) -> bool {
+        self.ended.is_none() && self.hold.is_none()
     }
 
     /// Handles what is complete in `input` and returns how much that was.
     fn parse<M: Memory>(&mut self, now: Instant, input: &[u8], hubs: &mut [Hub<M>]) -> usize {
         let mut rest = input;
-        while self.ended.is_none() {
+        while self.is_open() {
             if self.phase == Phase::Preamble {
                 match self.check_preamble(now, rest, hubs) {
                     Some(after) => rest = after,
@@ -474,7 +524,8 @@ impl Link {
             }
             let hub = hubs.iter().position(|hub| hub.name() == hello.bus);
             let hub = hub.ok_or(Refusal::NO_SUCH_BUS)?;
-            let peer = hubs.get_mut(hub).ok_or(Refusal::NO_SUCH_BUS)?.admit(now, hello.history)?;
+            let ours = hubs.get_mut(hub).ok_or(Refusal::NO_SUCH_BUS)?;
+            let peer = ours.admit(now, hello)?;
             self.place = Some(Place { hub, peer });
             self.outbox.hello = true;
         }
@@ -493,7 +544,11 @@ impl Link {
         self.phase = Phase::Live;
         self.heard = now;
         self.outbox.start = true;
-        self.event(Event::Up { restarted });
+        if self.options.holds {
+            self.hold = Some(Hold { bus_id: hello.bus_id, restarted });
+        } else {
+            self.event(Event::Up { restarted });
+        }
         Ok(())
     }
 
@@ -582,7 +637,7 @@ impl Link {
             return None;
         }
         let mut next = self.heard + self.silence_max;
-        if self.phase == Phase::Live {
+        if self.phase == Phase::Live && self.hold.is_none() {
             next = next.min(self.next_ping);
             let waits = |place: Place| hubs.get(place.hub).map(|hub| hub.has_receipt(place.peer));
             if self.is_drained && self.place.and_then(waits) == Some(true) {

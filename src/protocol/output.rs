@@ -64,7 +64,7 @@ impl Link {
     fn record<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
         let Some(content) = out.get_mut(LENGTH_MAX..RECORD_MAX) else { return 0 };
         let mut length = self.special(now, hubs, content);
-        if length == 0 && self.is_live() {
+        if length == 0 && self.is_live() && self.hold.is_none() {
             length = self.live(now, hubs, content);
         }
         seal(out, length)
@@ -104,6 +104,7 @@ impl Link {
             features: 0,
             bus: "",
             history: 1,
+            bus_id: 1,
             window: 0,
             max_age_us: 0,
             heartbeat_ms: u32::try_from(self.options.heartbeat.as_millis()).unwrap_or(u32::MAX),
@@ -116,6 +117,7 @@ impl Link {
         let Some((hub, peer)) = hub else { return write(&Message::Hello(hello), out) };
         hello.seen = hub.seen_of(peer);
         hello.history = hub.id();
+        hello.bus_id = hub.bus_id();
         hello.bus = self.asks_for.as_deref().unwrap_or_else(|| hub.name());
         hello.window = if self.options.wants_frames { hub.policy().window } else { 0 };
         hello.max_age_us = hub.status().max_age_us;

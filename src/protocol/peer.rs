@@ -247,6 +247,8 @@ pub(super) struct Peer {
     pub(super) links: u64,
     /// Which of our frames it asks for.
     pub(super) filters: Filters,
+    /// Whether the last link was refused because something else joins the two buses.
+    pub(super) displaced: bool,
 }
 
 impl Peer {
@@ -270,6 +272,7 @@ impl Peer {
             restarts: 0,
             links: 0,
             filters: Filters::ALL,
+            displaced: false,
         }
     }
 }

@@ -31,7 +31,7 @@ impl<M: Memory> Hub<M> {
         hello: &Hello<'_>,
         filters: Filters,
     ) -> Result<(), Refusal> {
-        if hello.history == self.id() {
+        if self.is_own(hello) {
             return Err(Refusal::LOOP);
         }
         let known = self.peers.get(number).ok_or(Refusal::FULL)?;
@@ -43,7 +43,10 @@ impl<M: Memory> Hub<M> {
         if let Some(peer) = self.peers.get_mut(number) {
             peer.filters = filters;
         }
-        if self.is_unknown(number) {
+        let was_displaced = self.peers.get(number).is_some_and(|peer| peer.displaced);
+        if was_displaced {
+            self.begin_displaced(number);
+        } else if self.is_unknown(number) {
             self.begin_unknown(now, number, hello);
         } else if !is_new {
             self.resume(number, hello);
@@ -63,6 +66,25 @@ impl<M: Memory> Hub<M> {
         peer.links += 1;
         peer.last_used = now;
         Ok(())
+    }
+
+    /// A link to the peer was refused because something else joins the two buses already: what our
+    /// bus shows until the next one is there reaches the peer's bus that way.
+    pub(super) fn displaced(&mut self, number: usize) {
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.displaced = true;
+        }
+    }
+
+    /// The way that displaced our link is gone: a new stream from here, or every frame it carried
+    /// would come a second time, and those from the peer's bus would go back there.
+    fn begin_displaced(&mut self, number: usize) {
+        let head = self.history.head();
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.displaced = false;
+            peer.outbound.receiver_lost();
+            peer.outbound.begin(head, 0);
+        }
     }
 
     /// Where two processes have dialled each other, only our own link stays.

@@ -90,6 +90,8 @@ pub struct Hello<'a> {
     pub bus: &'a str,
     /// The id of the sender's history.
     pub history: u64,
+    /// The sender's bus: the same number from all processes that have it open.
+    pub bus_id: u64,
     /// How many frames may be under way to the sender without a receipt; 0: send none.
     pub window: u32,
     /// The sender drops frames older than this (microseconds); 0: never.
@@ -242,7 +244,8 @@ pub struct Refusal(pub u8);
 impl Refusal {
     /// There is no bus of that name.
     pub const NO_SUCH_BUS: Self = Self(1);
-    /// The link would lead back to the history it comes from.
+    /// The link would lead back to the bus it comes from, or another process has joined these two
+    /// buses already.
     pub const LOOP: Self = Self(2);
     /// There are as many links or peers as this side can hold.
     pub const FULL: Self = Self(3);
@@ -256,7 +259,10 @@ impl Refusal {
     pub fn own_sentence(self) -> &'static str {
         match self {
             Self::NO_SUCH_BUS => "it asked for a bus that is not served here",
-            Self::LOOP => "the link would lead the bus back to itself",
+            Self::LOOP => {
+                "another process on this machine has already joined these two buses, or the link \
+                 would lead the bus back to itself; end one of the two"
+            }
             Self::FULL => "there are as many links as this side can hold",
             Self::PROTOCOL => "it sent what is not of the protocol",
             _ => "it cannot be",
@@ -271,7 +277,8 @@ impl Refusal {
                 "the peer serves no bus of that name; leave the name out to take all it has"
             }
             Self::LOOP => {
-                "the link would lead the bus back to itself; remove one of the links that form the ring"
+                "another process on one of the two machines has already joined these two buses, or \
+                 the link would lead the bus back to itself; end one of the two"
             }
             Self::FULL => "the peer has as many links as it can hold; end one of them",
             Self::PROTOCOL => {

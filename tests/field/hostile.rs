@@ -156,6 +156,7 @@ fn greeting([who, a, b, c, d]: [u8; 5], progress: Progress, board: u64) -> Hello
         features: u32::from(d),
         bus: "can0",
         history: HISTORY + u64::from(who),
+        bus_id: absurd(c),
         window: absurd(d) as u32,
         max_age_us: if b < 128 { 0 } else { absurd(b) },
         heartbeat_ms: absurd(a) as u32,

@@ -8,6 +8,7 @@ pub(crate) fn hello() -> Hello<'static> {
         features: 0,
         bus: "can0",
         history: 77,
+        bus_id: 78,
         window: 100,
         max_age_us: 0,
         heartbeat_ms: 1_000,

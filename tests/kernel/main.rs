@@ -21,6 +21,7 @@ mod filter;
 mod kinds;
 mod lifecycle;
 mod limits;
+mod loops;
 mod metrics;
 mod outage;
 mod send;

@@ -149,10 +149,11 @@ fn describe(record: &[u8]) -> String {
                 },
             );
             format!(
-                "Hello: bus {:?}, history {:x}, window {}, max_age {} us, heartbeat {} ms, receipts {} us, \
+                "Hello: bus {:?}, history {:x}, bus_id {:x}, window {}, max_age {} us, heartbeat {} ms, receipts {} us, \
                  clock {} us, from {:?}\n              seen: {seen}",
                 hello.bus,
                 hello.history,
+                hello.bus_id,
                 hello.window,
                 hello.max_age_us,
                 hello.heartbeat_ms,

@@ -97,6 +97,7 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         features: 0,
         bus: "can0",
         history: 0x0123_4567_89AB_CDEF,
+        bus_id: 0x1032_5476_98BA_DCFE,
         window: 128,
         max_age_us: 500_000,
         heartbeat_ms: 1_000,
@@ -111,6 +112,7 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         features: u32::MAX,
         bus: "fifteen-letters",
         history: u64::MAX,
+        bus_id: u64::MAX,
         window: u32::MAX,
         max_age_us: u64::MAX,
         heartbeat_ms: u32::MAX,
@@ -123,7 +125,7 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         }),
         from: From::Last(u64::MAX),
     };
-    let ask = Hello { bus: "", history: 1, window: 0, max_age_us: 0, ..hello };
+    let ask = Hello { bus: "", history: 1, bus_id: 1, window: 0, max_age_us: 0, ..hello };
     let bus = BusStatus { state: BusState::Up, errors: None, overflow: 0, max_age_us: 0 };
     let warned = BusStatus {
         state: BusState::ErrorWarning,
