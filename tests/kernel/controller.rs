@@ -26,16 +26,13 @@ pub(crate) struct Adapter {
 }
 
 impl Adapter {
-    /// Plugs one in that becomes `interface` of a namespace; it is down. `None`, with a word, where the kernel has no
-    /// such driver.
-    pub(crate) fn plug(namespace: &Namespace, interface: &str) -> Option<Self> {
-        let (line, driver, name) = match sys::serial_can() {
-            Ok(all) => all,
-            Err(error) => {
-                println!("    NOT RUN: no serial CAN adapter can be made here (slcan): {error}");
-                return None;
-            }
-        };
+    /// Plugs one in that becomes `interface` of a namespace; it is down.
+    pub(crate) fn plug(namespace: &Namespace, interface: &str) -> Self {
+        let (line, driver, name) = sys::serial_can().unwrap_or_else(|error| {
+            panic!(
+                "this kernel has no serial CAN adapters (slcan): {error}; LAB_OPTIONS=--uml takes one that has"
+            )
+        });
         ip(&format!("link set {name} netns {}", namespace.name()));
         if name != interface {
             namespace.ip(&format!("link set {name} name {interface}"));
@@ -55,7 +52,7 @@ impl Adapter {
                 into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
         });
-        Some(Self { line, said, stuck, driver: Some(driver) })
+        Self { line, said, stuck, driver: Some(driver) }
     }
 
     /// The firmware says something to the driver: `sw097032` for a state with receive and transmit counters
