@@ -71,7 +71,8 @@ impl<M: Memory> Hub<M> {
     /// A link to the peer was refused because something else joins the two buses already: what our
     /// bus shows until the next one is there reaches the peer's bus that way.
     pub(super) fn displaced(&mut self, number: usize) {
-        if let Some(peer) = self.peers.get_mut(number) {
+        // A newer link of the peer's that stands is what joins them.
+        if let Some(peer) = self.peers.get_mut(number).filter(|peer| peer.link.is_none()) {
             peer.displaced = true;
         }
     }
