@@ -97,6 +97,7 @@ mod filter;
 pub mod frame;
 pub mod history;
 mod hub;
+mod input;
 mod link;
 mod output;
 mod peer;
