@@ -4,7 +4,7 @@
 //! only ever adds to it, so the window with the lowest median counts, of at least three and, while the limit is not
 //! met, of at most twelve; all are printed. The aims are those of a machine on which two sockets on one vcan take
 //! 61 us one way and 54 us there and back; a machine that is slower in the same run, by the worse of the two, has aims
-//! that much wider, and the test fails a quarter above them.
+//! that much wider, and the test fails above one and a half times as much.
 
 use core::time::Duration;
 use std::{thread, time::Instant};
@@ -21,7 +21,7 @@ const WINDOWS: core::ops::RangeInclusive<usize> = 3..=12;
 const REFERENCE: (f64, f64) = (61.0, 54.0);
 
 /// How far above its aim latency may be: the aim is not always met yet, and must not get further away.
-const MARGIN: f64 = 1.25;
+const MARGIN: f64 = 1.5;
 
 /// The p-th percentile in microseconds.
 fn percentile(sorted: &[Duration], p: usize) -> f64 {
@@ -115,7 +115,7 @@ fn latency_stays_near_its_aim_of_140_us_one_way_and_250_us_there_and_back() {
     print("PC to board, one way, 1,000/s", &back);
     print("PC to board and back, round trip", &round);
     println!(
-        "    aims on this machine: {one_way_aim:.0} µs one way, {round_trip_aim:.0} µs there and back; limits a quarter above"
+        "    aims on this machine: {one_way_aim:.0} µs one way, {round_trip_aim:.0} µs there and back; limits half as much again"
     );
     assert!(out[0].0 <= one_way_max, "board to PC: {:.0} µs", out[0].0);
     assert!(back[0].0 <= one_way_max, "PC to board: {:.0} µs", back[0].0);
