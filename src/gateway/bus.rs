@@ -2,7 +2,6 @@
 //! to it. Every decision is the hub's.
 
 use core::cell::RefCell;
-use core::time::Duration;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
@@ -155,6 +154,3 @@ fn take_all(
         }
     }
 }
-
-/// When to look at an interface again though nothing was heard of it.
-pub(super) const RECHECK: Duration = Duration::from_millis(50);

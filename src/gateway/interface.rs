@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::bus::{Offer, RECHECK};
+use super::bus::Offer;
 use super::clock::{self, WallClock};
 use super::memory::Heap;
 use super::pace::Pace;
@@ -31,6 +31,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// The same after an error nobody has a name for.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// When to look at an interface again though nothing was heard of it.
+const RECHECK: Duration = Duration::from_millis(50);
 /// How soon to ask a controller again that is not error-active: many a driver tells only of the way
 /// into trouble, and somebody else may restart it.
 const TROUBLE_RECHECK: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use super::dialler::{Dialler, Stage};
 use super::memory::Heap;
 use super::session::Session;
-use super::{Gateway, Job, LINKS_MAX, Notice, counters, drop_task, is_rare, reason};
+use super::{Gateway, Job, LINKS_MAX, Notice, counters, is_rare, reason};
 use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::Refusal;
@@ -146,7 +146,7 @@ impl Gateway {
                 dialler.stage = Stage::Dialling;
                 let inbox = self.runtime.inbox.clone();
                 let task = net::dial(number, dialler.endpoint.clone(), inbox);
-                drop_task(self.runtime.spawn(task));
+                self.runtime.spawn(task);
             }
         }
     }

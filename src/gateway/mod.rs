@@ -139,7 +139,7 @@ impl Gateway {
     pub fn new(accept_options: LinkOptions) -> io::Result<Self> {
         let runtime = Runtime::new()?;
         let signals = net::signals()?;
-        drop_task(runtime.spawn(net::watch_signals(signals, runtime.inbox.clone())));
+        runtime.spawn(net::watch_signals(signals, runtime.inbox.clone()));
         Ok(Self {
             hubs: Vec::with_capacity(BUSES_MAX),
             buses: Vec::with_capacity(BUSES_MAX),
@@ -207,7 +207,7 @@ impl Gateway {
         for listener in net::listen(address, "--listen")? {
             let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
             log::info!("listening on {bound}");
-            drop_task(self.runtime.spawn(net::accept(listener, self.runtime.inbox.clone())));
+            self.runtime.spawn(net::accept(listener, self.runtime.inbox.clone()));
         }
         Ok(())
     }
@@ -264,7 +264,7 @@ impl Gateway {
             return;
         }
         self.end_by = Some(now + END_WITHIN);
-        for ((bus, hub), _) in self.buses.iter_mut().zip(&mut self.hubs).zip(0..) {
+        for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
             // What waits in the kernel was accepted, too.
             bus.read(now, hub, &mut self.wall);
             hub.close();
@@ -360,12 +360,10 @@ impl Gateway {
 
     fn pass_time(&mut self, now: Instant) {
         for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
-            if bus.poll_timeout(now, hub).is_some_and(|at| at <= now) {
-                bus.read(now, hub, &mut self.wall);
-            }
+            let is_due = |hub: &Hub<Heap>| hub.poll_timeout().is_some_and(|at| at <= now);
+            let wants_read = bus.poll_timeout(now, hub).is_some_and(|at| at <= now);
             // First what the bus showed: an echo that waits to be read is not overdue.
-            let is_due = hub.poll_timeout().is_some_and(|at| at <= now);
-            if is_due && bus.read(now, hub, &mut self.wall) {
+            if (wants_read || is_due(hub)) && bus.read(now, hub, &mut self.wall) && is_due(hub) {
                 hub.handle_timeout(now);
             }
         }
@@ -434,9 +432,4 @@ fn is_rare(now: Instant, told: &mut Option<Instant>) -> bool {
 /// All links wait until it is sure that no other process joins the same two buses.
 fn guarded(options: LinkOptions) -> LinkOptions {
     LinkOptions { holds: true, ..options }
-}
-
-/// Lets a task run on its own.
-fn drop_task(task: smol::Task<()>) {
-    task.detach();
 }

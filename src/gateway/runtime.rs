@@ -90,11 +90,10 @@ impl Runtime {
         Ok(Self { executor, driver, wake, waker, inbox: Inbox::default() })
     }
 
-    /// Starts a task; it runs at the next [`Runtime::run`].
-    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> smol::Task<()> {
-        let task = self.executor.spawn(task);
+    /// Starts a task that runs on its own, from the next [`Runtime::run`] on.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.executor.spawn(task).detach();
         self.waker.wake_by_ref();
-        task
     }
 
     /// Runs every task that can go on.

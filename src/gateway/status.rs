@@ -17,7 +17,7 @@ use heapless::Deque;
 use super::dialler::{Stage, Wish};
 use super::memory::Heap;
 use super::session::Session;
-use super::{BUSES_MAX, Gateway, drop_task};
+use super::{BUSES_MAX, Gateway};
 use crate::cli::ListenAddress;
 use crate::net;
 use crate::protocol::time::Instant;
@@ -167,7 +167,7 @@ impl Gateway {
             let listener = Rc::new(listener);
             for _ in 0..net::metrics::SCRAPERS_MAX {
                 let (listener, inbox) = (Rc::clone(&listener), self.runtime.inbox.clone());
-                drop_task(self.runtime.spawn(net::metrics::serve(listener, inbox)));
+                self.runtime.spawn(net::metrics::serve(listener, inbox));
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Memory for hubs: on the heap, never more than there was room for at the start.
+//! Memory for hubs: on the heap, never more than there was room for at the start. Not the gateway's own:
+//! the fuzz targets build the protocol without it.
 
 use canspan::protocol::{Memory, Slot, Slots};
 
