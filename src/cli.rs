@@ -10,6 +10,7 @@ mod error;
 mod filter;
 mod help;
 mod meaning;
+mod namespace;
 mod quantity;
 mod typed;
 mod words;
@@ -23,7 +24,7 @@ pub use error::{CliError, ValueError};
 pub use filter::{BusFilter, filters_of};
 pub use meaning::frame_to_send;
 
-use crate::bus::Settings;
+use crate::bus::{NamespaceSpec, Settings};
 use crate::protocol::frame::Frame;
 
 /// Age limit of frames toward a real bus unless told otherwise: longer than any sound link needs,
@@ -43,7 +44,7 @@ pub enum Request {
     /// Run a command.
     Run {
         /// What to do.
-        command: Command,
+        command: Box<Command>,
         /// Whether to log at debug level.
         verbose: bool,
     },
@@ -72,6 +73,10 @@ pub struct Serve {
     /// Where to listen, at least one, no two the same. Not beyond this machine unless
     /// `--insecure` was given.
     pub listen: Vec<ListenAddress>,
+    /// Whether to make interfaces that are missing.
+    pub create: bool,
+    /// Peers to dial for buses of the same names.
+    pub dial: Vec<Endpoint>,
     /// Whether nothing from peers may reach the buses.
     pub read_only: bool,
     /// How the controllers of all interfaces are to be set; `None`: as they are.
@@ -89,18 +94,34 @@ pub struct Serve {
 /// `canspan connect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// The peer.
-    pub endpoint: Endpoint,
-    /// Which buses; none means all the peer has, under their names.
+    /// Who dials.
+    pub way: Way,
+    /// Which buses; none means all of the peer we dial, under their names.
     pub buses: Vec<BusPair>,
     /// Whether to make local interfaces that are missing.
     pub create: bool,
+    /// The network namespace the local interfaces are in; `None`: the process' own.
+    pub netns: Option<NamespaceSpec>,
     /// Which frames to ask for, by what the peer calls the bus.
     pub filters: Vec<BusFilter>,
     /// Where to tell the numbers. Not beyond this machine unless `--insecure` was given.
     pub metrics: Vec<ListenAddress>,
     /// What holds for every link and history.
     pub limits: Limits,
+}
+
+/// Which side of `canspan connect` dials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// We dial the peer.
+    Dial {
+        /// The peer.
+        endpoint: Endpoint,
+        /// Where to answer who asks how it all is.
+        status: Vec<ListenAddress>,
+    },
+    /// Peers dial us, at these addresses, at least one, under the same condition as for `serve`.
+    Listen(Vec<ListenAddress>),
 }
 
 /// `canspan dump`.
@@ -183,7 +204,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, C
     }
     let typed = typed::Typed::read(&words)?;
     let command = meaning::resolve(typed).map_err(|error| error.of_command(words.command))?;
-    Ok(Request::Run { command, verbose: words.verbose })
+    Ok(Request::Run { command: Box::new(command), verbose: words.verbose })
 }
 
 #[cfg(test)]

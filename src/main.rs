@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Ok(Request::Run { command, verbose }) => {
             logging::init_logging(verbose);
             log::debug!("{command:?}");
-            match commands::run(command) {
+            match commands::run(*command) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     complain(&error);

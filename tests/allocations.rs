@@ -227,7 +227,8 @@ mod gateway {
         let address = format!("127.0.0.1:{port}");
         let listen: ListenAddress = address.parse().unwrap();
         let endpoint = address.parse().unwrap();
-        let board = thread::spawn(move || run(|gateway| gateway.listen(&listen).unwrap()));
+        let board =
+            thread::spawn(move || run(|gateway| gateway.listen(&listen, "--listen").unwrap()));
         let pc = thread::spawn(move || {
             run(|gateway| {
                 gateway.dial(endpoint, "can0", 0, LinkOptions::default()).unwrap();

@@ -37,3 +37,27 @@ fn the_files_the_readme_points_to_are_there() {
         assert!(!is_file || root.join(target).exists(), "there is no {target}");
     }
 }
+
+#[test]
+fn the_tests_that_reliability_md_names_are_there() {
+    fn sources(folder: &std::path::Path, text: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                sources(&entry.path(), text);
+            } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(entry.path()).unwrap());
+            }
+        }
+    }
+    let page = include_str!("../docs/reliability.md");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = String::new();
+    sources(&root.join("tests"), &mut tests);
+    sources(&root.join("src"), &mut tests);
+    let is_name = |word: &&str| word.matches('_').count() > 2 && !word.contains(['/', ' ']);
+    let names: Vec<&str> = page.split('`').filter(is_name).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("fn {name}()")), "there is no test {name}");
+    }
+}

@@ -1,9 +1,11 @@
 //! One test for each fault that was found in use, named after the behaviour; none needs CAN.
 
 use core::time::Duration;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -124,4 +126,52 @@ fn many_short_visits_do_not_cost_a_peer_its_resume() {
         .collect();
     let whole = counters.iter().zip(first + 1..).all(|(counter, expected)| *counter == expected);
     assert!(whole, "frames are missing after the visits");
+}
+
+/// Passes on what either side says, until one of them ends it.
+fn relay(client: TcpStream, server: TcpStream) {
+    let copy = |stream: &TcpStream| stream.try_clone().unwrap();
+    for (mut from, mut to) in [(copy(&client), copy(&server)), (server, client)] {
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+    }
+}
+
+#[test]
+fn a_greeting_that_a_proxy_has_held_up_neither_doubles_a_frame_nor_ends_the_link() {
+    let at = format!("127.0.0.1:{}", free_port());
+    let mut server = Running::start(&["serve", "sim:b?rate=1000", "--listen", &at]);
+    server.says("listening");
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap().to_string();
+    let (links, counted) = mpsc::channel();
+    let there = at.clone();
+    thread::spawn(move || {
+        // The first client is let go; what it has said, the proxy has.
+        let (mut first, _) = proxy.accept().unwrap();
+        let mut greeting = [0; 4096];
+        let count = first.read(&mut greeting).unwrap();
+        links.send(greeting[..count].to_vec()).unwrap();
+        drop(first);
+        while let Ok((client, _)) = proxy.accept() {
+            relay(client, TcpStream::connect(&there).unwrap());
+            // Nobody counts any more when the test is over.
+            let _ = links.send(Vec::new());
+        }
+    });
+    let mut dump = Running::start(&["dump", &address, "b"]);
+    let mut lines = BufReader::new(dump.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut counters: Vec<u64> =
+        lines.by_ref().take(500).map(|line| stamp_and_counter(&line).1).collect();
+    let greeting = counted.recv().unwrap();
+    let mut late = TcpStream::connect(&at).unwrap();
+    late.write_all(&greeting).unwrap();
+    // Until it is told what became of it.
+    let _ = late.read_to_end(&mut Vec::new());
+    counters.extend(lines.by_ref().take(1_500).map(|line| stamp_and_counter(&line).1));
+    let wrong = counters.windows(2).find(|pair| pair[1] != pair[0] + 1);
+    assert_eq!(wrong, None, "a frame is missing, doubled or out of order");
+    assert_eq!(counted.try_iter().count(), 1, "the link that works was ended");
 }

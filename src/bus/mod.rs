@@ -14,6 +14,7 @@
 //! ```
 
 pub mod controller;
+pub mod namespace;
 pub mod netlink;
 pub mod raw;
 pub mod sim;
@@ -22,6 +23,7 @@ pub mod state;
 
 pub use crate::sys::BATCH;
 pub use controller::{ConfigureError, Controller, Settings, configure};
+pub use namespace::{Namespace, NamespaceSpec, inside};
 pub use netlink::{CreateError, DeleteError, Link, LinkWatch, create_vcan, delete};
 pub use socketcan::{CanInterface, OpenError, Received, SendOutcome, SendStop, is_down, is_gone};
 pub use state::Health;

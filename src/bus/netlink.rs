@@ -33,6 +33,7 @@ const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
 const IFLA_TXQLEN: u16 = 13;
 pub(super) const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_EXT_MASK: u16 = 29;
 /// Inside `IFLA_LINKINFO` (`linux/if_link.h`).
 pub(super) const IFLA_INFO_KIND: u16 = 1;
@@ -42,6 +43,10 @@ const TYPE_MASK: u16 = 0x3FFF;
 /// Room for the answer about one interface: the kernel's own size for them is a page or 8 KiB
 /// (`NLMSG_GOODSIZE` in `linux/netlink.h`).
 const ANSWER_BYTES: usize = 8192;
+
+/// The alias of interfaces that [`create_vcan`] has made. It outlives the process: one that follows it
+/// after a crash knows what to remove at its end.
+const MARK: &str = "made by canspan";
 
 /// An interface as it was at the moment of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +65,8 @@ pub struct Link {
     pub tx_queue_len: u32,
     /// Its sort: `can`, `vcan`, `vxcan`; empty where the driver has none.
     pub kind: String,
+    /// Whether canspan has made it, in this process or another.
+    pub is_made: bool,
     /// Its controller, where it has one that the kernel can ask.
     pub controller: Option<Controller>,
 }
@@ -114,6 +121,7 @@ impl Link {
             mtu: 0,
             tx_queue_len: 0,
             kind: String::new(),
+            is_made: false,
             controller: None,
         };
         for (number, payload) in attributes(answer.get(2 * HEADER..)?) {
@@ -121,6 +129,7 @@ impl Link {
                 IFLA_MTU => link.mtu = u32::from_ne_bytes(read(payload, 0)?),
                 IFLA_TXQLEN => link.tx_queue_len = u32::from_ne_bytes(read(payload, 0)?),
                 IFLA_LINKINFO => (link.kind, link.controller) = info(payload),
+                IFLA_IFALIAS => link.is_made = payload.strip_suffix(&[0]) == Some(MARK.as_bytes()),
                 _ => {}
             }
         }
@@ -307,8 +316,9 @@ impl fmt::Display for CreateError {
             ),
             Self::Denied { name } => write!(
                 f,
-                "not allowed to make {name}: that needs the capability CAP_NET_ADMIN; run as root, \
-                 or make it before with `ip link add {name} type vcan`"
+                "not allowed to make {name}: that needs the capability CAP_NET_ADMIN; run as root \
+                 (a container: with --cap-add NET_ADMIN, too), or make it before with `ip link add \
+                 {name} type vcan`"
             ),
             Self::NoVcan { name } => write!(
                 f,
@@ -354,7 +364,19 @@ pub fn create_vcan(name: &str) -> Result<(), CreateError> {
     request.push_text(IFLA_IFNAME, name);
     request.push(IFLA_MTU, &(FD_BYTES as u32).to_ne_bytes());
     request.push(IFLA_LINKINFO, &info.0);
-    request.exchange().map(drop).map_err(|error| CreateError::new(name, error))
+    request.exchange().map_err(|error| CreateError::new(name, error))?;
+    mark(name);
+    Ok(())
+}
+
+/// Gives an interface the mark that it was made here. The kernel takes none with the making; where it
+/// fails, or the process dies in between, the interface only stays after a crash.
+fn mark(name: &str) {
+    if let Ok(link) = Link::by_name(name) {
+        let mut request = Request::new(libc::RTM_NEWLINK, libc::NLM_F_ACK, link.index);
+        request.push_text(IFLA_IFALIAS, MARK);
+        let _ = request.exchange();
+    }
 }
 
 /// Whether the kernel takes this for a name, and for nothing else: it refuses some characters

@@ -69,6 +69,7 @@ NAME
 SYNOPSIS
     canspan serve BUS... [OPTION]...
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [OPTION]...
+    canspan connect --listen ADDR[:PORT] REMOTE[:LOCAL]... [OPTION]...
     canspan dump HOST[:PORT] [BUS]... [OPTION]...
     canspan send HOST[:PORT] BUS [FRAME]...
     canspan status [HOST[:PORT]] [OPTION]...
@@ -95,8 +96,10 @@ NAME
 
 SYNOPSIS
     canspan serve BUS... [--listen ADDR[:PORT]]... [--insecure] [--read-only]
-                  [--bitrate RATE [--dbitrate RATE] [--sample-point PART]
-                  [--dsample-point PART] [--restart-ms MS] [--listen-only]]
+                  [--dial HOST[:PORT]]...
+                  [--create | --bitrate RATE [--dbitrate RATE]
+                  [--sample-point PART] [--dsample-point PART]
+                  [--restart-ms MS] [--listen-only]]
                   [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
                   [--filter [BUS,]FILTER]... [--tx-filter [BUS,]FILTER]...
                   [--metrics ADDR:PORT]...
@@ -117,8 +120,16 @@ OPTIONS
     --insecure
         Listen beyond this machine although there are no keys: anyone who
         reaches the port can read the bus and send to it.
+    --dial HOST[:PORT]
+        Also dial this peer, for ever, and join each bus to the one it calls the
+        same: for a board that cannot be reached from outside. The peer runs
+        `canspan connect --listen`, or is a relay that runs
+        `canspan serve sim:can0`. May be given several times.
     --read-only
         Let nothing from peers reach the buses.
+    --create
+        Make vcan interfaces that are missing, and remove them at the end. Needs
+        CAP_NET_ADMIN.
     --bitrate RATE
         Set every interface to this many bits per second (500k, 1M) and switch
         it on, now and whenever it comes back. Needs CAP_NET_ADMIN, unless it
@@ -162,6 +173,7 @@ EXAMPLES
     canspan serve can0 can1
     canspan serve can0 --listen 0.0.0.0 --insecure --read-only
     canspan serve can0 --bitrate 500k --dbitrate 2M --restart-ms 100
+    canspan serve can0 --dial lab.example.org
     canspan serve can0 can1 --tx-filter can0,7E0:7F8 --filter can1,#FF,0:0
     canspan serve 'sim:demo?rate=1000' --metrics :9177
 ";
@@ -172,21 +184,35 @@ NAME
 
 SYNOPSIS
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [--create]
+                    [--netns PID|NAME|PATH]
                     [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
                     [--filter [REMOTE,]FILTER]... [--metrics ADDR:PORT]...
-                    [--insecure]
+                    [--status ADDR[:PORT]]... [--insecure]
+    canspan connect --listen ADDR[:PORT]... REMOTE[:LOCAL]... [OPTION]...
 
     HOST is a name, an IPv4 address or an IPv6 address ([::1]:22677). REMOTE is
     what the peer calls its bus; LOCAL is the interface it is joined to, of the
     same name when left out, or sim:NAME for a bus inside this process. Without
     a REMOTE all buses of the peer are joined. The default port is 22677.
 
+    With --listen the peer is the one that dials, by `canspan serve --dial`: a
+    board that cannot be reached from outside.
+
     Goes on for ever: the peer and the interfaces may come and go.
 
 OPTIONS
+    --listen ADDR[:PORT]
+        Wait here for peers that dial, and dial none; may be given several
+        times. ADDR is as for `canspan serve`.
     --create
         Make local vcan interfaces that are missing, and remove them at the end.
         Needs CAP_NET_ADMIN.
+    --netns PID|NAME|PATH
+        The local interfaces are in this network namespace, a container's as a
+        rule; the peer is still reached from where canspan runs. It is the one
+        of a process, one that `ip netns` shows, or a file that stands for one.
+        A process that ends is the end of canspan, too; a name or a path may go
+        and come. Needs CAP_SYS_ADMIN.
     --filter [REMOTE,]FILTER
         Ask only for these frames of REMOTE, or of every bus without one of its
         own; others do not travel.
@@ -208,13 +234,19 @@ OPTIONS
         Tell the numbers of `canspan status` to Prometheus, at
         http://ADDR:PORT/metrics; may be given several times. Without ADDR it
         is loopback.
+    --status ADDR[:PORT]
+        Answer `canspan status` here; may be given several times. Without ADDR
+        it is loopback. (With --listen it is answered there.)
     --insecure
-        Allow an ADDR others can reach for --metrics.
+        Allow an ADDR others can reach although there are no keys: with --listen
+        anyone who reaches the port can read the bus and send to it.
 
 EXAMPLES
     canspan connect board can0
     canspan connect 192.168.1.20 can0:vcan0 can1:vcan1 --create
     canspan connect '[fe80::1%eth0]:22677' can0:sim:hub
+    canspan connect board can0 --create --netns lab
+    canspan connect --listen 0.0.0.0 --insecure can0:vcan0 --create
 ";
 
 const DUMP: &str = "\
@@ -287,8 +319,9 @@ OPTIONS
     --watch
         Ask again every second, until interrupted.
     --check
-        Succeed only if the host answers, every bus takes frames, and every
-        peer that is dialled there is linked. Peers that dial may come and go.
+        Succeed only if the host answers, every bus takes frames, every peer
+        that is dialled there is linked, and every bus of `connect --listen` has
+        a peer. Other peers that dial may come and go.
 
 EXAMPLES
     canspan status

@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::bus_spec::parse_name;
 use super::error::{CliError, ValueError};
 use super::filter::parse_filters;
+use super::namespace::parse_namespace;
 use super::quantity::{
     parse_bitrate, parse_data_bitrate, parse_max_age, parse_restart, parse_sample_point,
     parse_size, parse_time,
@@ -14,7 +15,7 @@ use super::quantity::{
 use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe, TypedStatus};
 use super::{
     BusPair, BusSpec, Command, Connect, DEFAULT_HEARTBEAT, DEFAULT_HISTORY, DEFAULT_PORT, Dump,
-    Endpoint, FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve, Status,
+    Endpoint, FrameInput, Limits, ListenAddress, MaxAge, SendFrames, Serve, Status, Way,
 };
 use crate::bus::Settings;
 use crate::bus::controller::BitTiming;
@@ -55,12 +56,19 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
         return Err(CliError::usage("serve needs a bus, as in `canspan serve can0`"));
     }
     refuse_twice(buses.iter().map(BusSpec::name), "two buses are called")?;
-    let mut listen: Vec<ListenAddress> = parse_all(&typed.listen)?;
-    refuse_twice(&listen, "--listen is given twice for")?;
+    let mut listen = resolve_listen("--listen", &typed.listen)?;
     if listen.is_empty() {
         listen.push(ListenAddress::default());
     }
+    let dial: Vec<Endpoint> =
+        typed.dial.iter().map(|text| option("--dial", text.parse())).collect::<Result<_, _>>()?;
+    refuse_twice(&dial, "--dial is given twice for")?;
     let settings = resolve_settings(&typed)?;
+    if typed.create && settings.is_some() {
+        return Err(CliError::usage(
+            "--create makes virtual interfaces, and --bitrate is for real ones; give one of them",
+        ));
+    }
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
     let names = || buses.iter().map(BusSpec::name);
     let filters = parse_filters("--filter", &typed.filter, names())?;
@@ -70,8 +78,19 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
         refuse_open(&listen, typed.read_only)?;
     }
     let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
-    let read_only = typed.read_only;
-    Ok(Serve { buses, listen, read_only, settings, filters, tx_filters, metrics, limits })
+    let TypedServe { create, read_only, .. } = typed;
+    Ok(Serve {
+        buses,
+        listen,
+        dial,
+        create,
+        read_only,
+        settings,
+        filters,
+        tx_filters,
+        metrics,
+        limits,
+    })
 }
 
 /// How controllers are to be set, if at all.
@@ -107,6 +126,14 @@ fn resolve_settings(typed: &TypedServe) -> Result<Option<Settings>, CliError> {
     Ok(Some(Settings { timing, data_timing, restart_ms, listen_only: typed.listen_only }))
 }
 
+/// The addresses of an option, no two the same.
+fn resolve_listen(name: &str, texts: &[String]) -> Result<Vec<ListenAddress>, CliError> {
+    let parsed = texts.iter().map(|text| option(name, text.parse()));
+    let addresses = parsed.collect::<Result<Vec<ListenAddress>, _>>()?;
+    refuse_twice(&addresses, &format!("{name} is given twice for"))?;
+    Ok(addresses)
+}
+
 /// There are no keys yet, so an address others can reach has to be asked for in so many words.
 fn refuse_open(listen: &[ListenAddress], read_only: bool) -> Result<(), CliError> {
     let Some(open) = listen.iter().find(|address| !address.is_loopback()) else { return Ok(()) };
@@ -115,6 +142,19 @@ fn refuse_open(listen: &[ListenAddress], read_only: bool) -> Result<(), CliError
         "not listening on {open}: there are no keys yet, so anyone who reaches that port could \
          {what}. Stay on 127.0.0.1 and come through ssh or a VPN, or add --insecure if everyone \
          on that network may."
+    )))
+}
+
+/// The same for an address where only questions are answered.
+fn refuse_open_answers(
+    addresses: &[ListenAddress],
+    doing: &str,
+    risk: &str,
+) -> Result<(), CliError> {
+    let Some(open) = addresses.iter().find(|address| !address.is_loopback()) else { return Ok(()) };
+    Err(CliError::Refused(format!(
+        "not {doing} on {open}: anyone who reaches that port could {risk}. Stay on 127.0.0.1, or \
+         add --insecure if everyone on that network may."
     )))
 }
 
@@ -132,17 +172,25 @@ fn resolve_metrics(texts: &[String], insecure: bool) -> Result<Vec<ListenAddress
         addresses.push(address);
     }
     refuse_twice(&addresses, "--metrics is given twice for")?;
-    match addresses.iter().find(|address| !insecure && !address.is_loopback()) {
-        Some(open) => Err(CliError::Refused(format!(
-            "not telling the numbers on {open}: anyone who reaches that port could read them. \
-             Stay on 127.0.0.1, or add --insecure if everyone on that network may."
-        ))),
-        None => Ok(addresses),
+    if !insecure {
+        refuse_open_answers(&addresses, "telling the numbers", "read them")?;
     }
+    Ok(addresses)
 }
 
 fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
-    let (endpoint, buses) = resolve_host(&typed.operands, "connect", "canspan connect board can0")?;
+    let mut way = None;
+    let mut buses = typed.operands.as_slice();
+    if typed.listen.is_empty() {
+        let endpoint;
+        (endpoint, buses) = resolve_host(buses, "connect", "canspan connect board can0")?;
+        way = Some(endpoint);
+    } else if buses.is_empty() {
+        return Err(CliError::usage(
+            "connect --listen needs the buses that peers may join, as in `canspan connect --listen \
+             192.168.1.2 can0`",
+        ));
+    }
     let buses: Vec<BusPair> = parse_all(buses)?;
     refuse_twice(buses.iter().map(|pair| pair.remote.as_str()), "joined twice is the remote bus")?;
     refuse_twice(
@@ -153,7 +201,23 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
     let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
     let names = buses.iter().map(|pair| pair.remote.as_str());
     let filters = parse_filters("--filter", &typed.filter, names)?;
-    Ok(Connect { endpoint, buses, create: typed.create, filters, metrics, limits })
+    let netns = given("--netns", &typed.netns, parse_namespace)?;
+    let listen = resolve_listen("--listen", &typed.listen)?;
+    let status = resolve_listen("--status", &typed.status)?;
+    if !typed.insecure {
+        refuse_open(&listen, false)?;
+        refuse_open_answers(&status, "answering", "ask how it all is")?;
+    }
+    let way = match way {
+        Some(endpoint) => Way::Dial { endpoint, status },
+        None if status.is_empty() => Way::Listen(listen),
+        None => {
+            return Err(CliError::usage(
+                "--status means nothing with --listen, where `canspan status` is answered, too",
+            ));
+        }
+    };
+    Ok(Connect { way, buses, create: typed.create, netns, filters, metrics, limits })
 }
 
 fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {

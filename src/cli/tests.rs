@@ -14,7 +14,7 @@ fn request(line: &str) -> Result<Request, CliError> {
 
 fn command(line: &str) -> Command {
     match request(line) {
-        Ok(Request::Run { command, .. }) => command,
+        Ok(Request::Run { command, .. }) => *command,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -123,6 +123,8 @@ fn serve_has_defaults() {
         Serve {
             buses: vec![BusSpec::Interface("can0".into())],
             listen: vec![ListenAddress { host: "127.0.0.1".into(), port: 22677 }],
+            dial: vec![],
+            create: false,
             read_only: false,
             settings: None,
             filters: vec![],
@@ -198,15 +200,56 @@ fn an_open_port_is_refused_unless_asked_for() {
 #[test]
 fn connect_pairs_buses() {
     let all = connect("connect board");
-    assert_eq!(all.endpoint, Endpoint { host: "board".into(), port: 22677 });
+    let board = Endpoint { host: "board".into(), port: 22677 };
+    assert_eq!(all.way, Way::Dial { endpoint: board, status: vec![] });
     assert_eq!((all.buses.len(), all.create), (0, false));
     let some = connect("connect [::1]:5 can0 can1:vcan7 can2:sim:hub can3:sim:r?rate=5 --create");
-    assert_eq!(some.endpoint.to_string(), "[::1]:5");
+    let Way::Dial { endpoint, .. } = &some.way else { panic!("{:?}", some.way) };
+    assert_eq!(endpoint.to_string(), "[::1]:5");
     assert!(some.create);
     let pairs: Vec<String> = some.buses.iter().map(ToString::to_string).collect();
     assert_eq!(pairs, ["can0:can0", "can1:vcan7", "can2:sim:hub", "can3:sim:r?rate=5"]);
     let age = connect("connect board can0 --max-age=250ms").limits.max_age;
     assert_eq!(age, MaxAge::Limit(Duration::from_millis(250)));
+    assert_eq!(all.netns, None);
+    let other = connect("connect board --netns 42").netns;
+    assert_eq!(other, Some(crate::bus::NamespaceSpec::Process(42)));
+    assert!(usage_error("connect board --netns 0").contains("--netns: there is no process 0"));
+}
+
+#[test]
+fn serve_makes_interfaces_only_without_a_bit_rate() {
+    assert!(serve("serve can0 --create").create);
+    assert!(!serve("serve can0").create);
+    assert!(usage_error("serve can0 --create --bitrate 500k").contains("give one of them"));
+}
+
+#[test]
+fn either_side_may_dial() {
+    let board = serve("serve can0 can1 --dial lab --dial [::1]:7");
+    let hosts: Vec<String> = board.dial.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["lab:22677", "[::1]:7"]);
+    assert_eq!(board.listen.len(), 1, "it can still be asked how it is");
+    let Way::Listen(at) = connect("connect --listen :5 --listen [::1] can0:vcan0 can1").way else {
+        panic!("it was to listen")
+    };
+    assert_eq!(at.len(), 2);
+    let Way::Dial { status, .. } = connect("connect board can0 --status :5").way else {
+        panic!("it was to dial")
+    };
+    assert_eq!(status[0].to_string(), "127.0.0.1:5");
+    for (line, reason) in [
+        ("connect --listen 0.0.0.0 can0", "not listening on 0.0.0.0:22677"),
+        ("connect --listen :5", "connect --listen needs the buses"),
+        ("connect --listen :5 can0 --status :6", "--status means nothing with --listen"),
+        ("connect board can0 --status 0.0.0.0", "not answering on 0.0.0.0:22677"),
+        ("serve can0 --dial lab --dial lab", "--dial is given twice for"),
+        ("serve can0 --dial lab:x", "--dial: "),
+    ] {
+        let error = request(line).unwrap_err().to_string();
+        assert!(error.contains(reason), "{line}: {error}");
+    }
+    request("connect --listen 0.0.0.0 --insecure can0").unwrap();
 }
 
 #[test]

@@ -38,9 +38,15 @@ pub(super) struct TypedServe {
     /// where to listen
     #[argh(option)]
     pub(super) listen: Vec<String>,
+    /// whom to dial
+    #[argh(option)]
+    pub(super) dial: Vec<String>,
     /// listen beyond this machine without keys
     #[argh(switch)]
     pub(super) insecure: bool,
+    /// make missing interfaces
+    #[argh(switch)]
+    pub(super) create: bool,
     /// let nothing from peers reach the buses
     #[argh(switch)]
     pub(super) read_only: bool,
@@ -89,16 +95,25 @@ pub(super) struct TypedConnect {
     /// the peer and the buses; argh would ask for a missing host in words of its own
     #[argh(positional)]
     pub(super) operands: Vec<String>,
+    /// where to listen instead of dialling
+    #[argh(option)]
+    pub(super) listen: Vec<String>,
+    /// where to answer `canspan status`
+    #[argh(option)]
+    pub(super) status: Vec<String>,
     /// make missing interfaces
     #[argh(switch)]
     pub(super) create: bool,
+    /// where the interfaces are
+    #[argh(option)]
+    pub(super) netns: Option<String>,
     /// which frames
     #[argh(option)]
     pub(super) filter: Vec<String>,
     /// where to tell the numbers
     #[argh(option)]
     pub(super) metrics: Vec<String>,
-    /// tell the numbers beyond this machine without keys
+    /// listen beyond this machine without keys
     #[argh(switch)]
     pub(super) insecure: bool,
     /// bytes of history

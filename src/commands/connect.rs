@@ -1,26 +1,42 @@
 //! `canspan connect`: joins a peer's buses to local ones.
 
-use super::{LISTENER_WINDOW, gateway, link_options, policy, side};
-use crate::cli::{BusPair, BusSpec, Connect, filters_of};
+use super::{LISTENER_WINDOW, gateway, link_options, policy, queue_max, side};
+use crate::bus::Namespace;
+use crate::cli::{BusPair, BusSpec, Connect, Endpoint, Way, filters_of};
 use crate::gateway::{Gateway, Job, Notice};
 use crate::protocol::LinkOptions;
+use crate::service::Manager;
 
 struct Connecting {
     connect: Connect,
 }
 
 impl Connecting {
-    fn join(&self, gateway: &mut Gateway, pair: &BusPair) -> Result<(), String> {
-        let limits = &self.connect.limits;
+    /// Joins a bus of the peer we dial to one of ours.
+    fn join(&self, gateway: &mut Gateway, host: &Endpoint, pair: &BusPair) -> Result<(), String> {
         let filters = filters_of(&self.connect.filters, &pair.remote);
-        let options = LinkOptions { filters, ..link_options(limits.heartbeat) };
+        let options = LinkOptions { filters, ..link_options(self.connect.limits.heartbeat) };
+        let hub = self.open(gateway, pair, 2 * LISTENER_WINDOW as usize)?;
+        gateway.dial(host.clone(), &pair.remote, hub, options)?;
+        Ok(())
+    }
+
+    /// Lets peers that dial us join a bus of theirs to one of ours.
+    fn offer(&self, gateway: &mut Gateway, pair: &BusPair) -> Result<(), String> {
+        let hub = self.open(gateway, pair, queue_max(LISTENER_WINDOW))?;
+        if let Some(hub) = gateway.hub(hub) {
+            hub.set_alias(&pair.remote);
+            hub.set_asks(filters_of(&self.connect.filters, &pair.remote));
+        }
+        gateway.expect_peer(hub);
+        Ok(())
+    }
+
+    fn open(&self, gateway: &mut Gateway, pair: &BusPair, room: usize) -> Result<usize, String> {
+        let limits = &self.connect.limits;
         let policy = policy(&pair.local, limits, LISTENER_WINDOW);
         let side = side(&pair.local, limits.max_age, self.connect.create, None)?;
-        let queue_max = 2 * LISTENER_WINDOW as usize;
-        let name = pair.local.name();
-        let hub = gateway.add_bus(name, limits.history_bytes, policy, queue_max, side)?;
-        gateway.dial(self.connect.endpoint.clone(), &pair.remote, hub, options)?;
-        Ok(())
+        gateway.add_bus(pair.local.name(), limits.history_bytes, policy, room, side)
     }
 }
 
@@ -32,32 +48,53 @@ impl Job for Connecting {
         notice: &Notice<'_>,
     ) -> Result<(), String> {
         let Notice::Buses(names) = notice else { return Ok(()) };
+        let Way::Dial { endpoint, .. } = &self.connect.way else { return Ok(()) };
         gateway.stop_dialling(dialler);
         if names.is_empty() {
-            return Err(format!("{} has no buses", self.connect.endpoint));
+            return Err(format!("{endpoint} has no buses"));
         }
-        log::info!("{} has {}", self.connect.endpoint, names.join(", "));
+        log::info!("{endpoint} has {}", names.join(", "));
         for name in names {
             let local = BusSpec::Interface(name.clone());
-            self.join(gateway, &BusPair { remote: name.clone(), local })?;
+            self.join(gateway, endpoint, &BusPair { remote: name.clone(), local })?;
         }
         Ok(())
     }
 }
 
 pub(super) fn run(connect: Connect) -> Result<(), String> {
-    let options = link_options(connect.limits.heartbeat);
+    let serves = matches!(connect.way, Way::Listen(_));
+    let options = LinkOptions { serves, ..link_options(connect.limits.heartbeat) };
     let mut gateway = gateway(options)?;
+    if let Some(spec) = connect.netns.clone() {
+        gateway.set_namespace(Namespace::new(spec)?);
+    }
     for address in &connect.metrics {
         gateway.serve_metrics(address)?;
     }
-    let buses = connect.buses.clone();
     let mut job = Connecting { connect };
-    for pair in &buses {
-        job.join(&mut gateway, pair)?;
+    let Connect { buses, way, .. } = &job.connect;
+    match way {
+        Way::Dial { endpoint, status } => {
+            for address in status {
+                gateway.listen(address, "--status")?;
+            }
+            for pair in buses {
+                job.join(&mut gateway, endpoint, pair)?;
+            }
+            if buses.is_empty() {
+                gateway.ask_for_buses(endpoint.clone(), options);
+            }
+        }
+        Way::Listen(addresses) => {
+            for pair in buses {
+                job.offer(&mut gateway, pair)?;
+            }
+            for address in addresses {
+                gateway.listen(address, "--listen")?;
+            }
+        }
     }
-    if buses.is_empty() {
-        gateway.ask_for_buses(job.connect.endpoint.clone(), options);
-    }
+    gateway.tell(Manager::from_environment());
     gateway.run(&mut job)
 }

@@ -12,7 +12,7 @@ use std::io;
 use crate::bus::Settings;
 use crate::bus::sim::Source;
 use crate::cli::{BusSpec, Command, Limits, MaxAge};
-use crate::gateway::{Gateway, Interface, Side};
+use crate::gateway::{Gateway, Interface, LINKS_MAX, Side};
 use crate::protocol::{LinkOptions, Policy};
 
 /// Frames from one peer under way to a bus of a board at once. Chosen: 16 ms of a full 1 Mbit/s
@@ -20,6 +20,9 @@ use crate::protocol::{LinkOptions, Policy};
 const BOARD_WINDOW: u32 = 128;
 /// The same for one who listens to a board: a full bus over a path of 200 ms.
 const LISTENER_WINDOW: u32 = 2048;
+/// Room for this many peers whose every frame waits for a receipt, where windows are long. Chosen: as
+/// many as buses of one process.
+const LISTENERS_MAX: usize = 16;
 /// History of a process that has no bus of its own to tell of.
 const SMALL_HISTORY: usize = 64 * 1024;
 
@@ -40,6 +43,19 @@ fn gateway(options: LinkOptions) -> Result<Gateway, String> {
 
 fn link_options(heartbeat: Duration) -> LinkOptions {
     LinkOptions { heartbeat, ..LinkOptions::default() }
+}
+
+/// Frames from one peer under way to a bus at once: what is sent inside this process waits for nothing.
+fn window(spec: &BusSpec) -> u32 {
+    match spec {
+        BusSpec::Interface(_) => BOARD_WINDOW,
+        BusSpec::Sim { .. } => LISTENER_WINDOW,
+    }
+}
+
+/// Room for frames toward a bus that many peers may join.
+fn queue_max(window: u32) -> usize {
+    (LINKS_MAX * BOARD_WINDOW as usize).max(LISTENERS_MAX * window as usize)
 }
 
 /// A bus of the command line.

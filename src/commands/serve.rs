@@ -1,9 +1,10 @@
 //! `canspan serve`: owns buses, and lets peers join them.
 
-use super::{BOARD_WINDOW, gateway, link_options, policy, side};
+use super::{gateway, link_options, policy, queue_max, side, window};
 use crate::cli::{BusSpec, Serve, filters_of};
-use crate::gateway::{Job, LINKS_MAX};
+use crate::gateway::Job;
 use crate::protocol::Policy;
+use crate::service::Manager;
 
 struct Serving;
 impl Job for Serving {}
@@ -16,20 +17,24 @@ pub(super) fn run(serve: Serve) -> Result<(), String> {
         let is_mute = serve.settings.is_some_and(|settings| settings.listen_only);
         let is_interface = matches!(spec, BusSpec::Interface(_));
         let read_only = serve.read_only || is_mute && is_interface;
-        let policy = Policy { read_only, ..policy(spec, &limits, BOARD_WINDOW) };
-        let side = side(spec, limits.max_age, false, serve.settings)?;
-        let queue_max = LINKS_MAX * BOARD_WINDOW as usize;
+        let policy = Policy { read_only, ..policy(spec, &limits, window(spec)) };
+        let side = side(spec, limits.max_age, serve.create, serve.settings)?;
         let name = spec.name();
-        let hub = gateway.add_bus(name, limits.history_bytes, policy, queue_max, side)?;
+        let hub =
+            gateway.add_bus(name, limits.history_bytes, policy, queue_max(window(spec)), side)?;
         if let Some(hub) = gateway.hub(hub) {
             hub.set_filters(filters_of(&serve.filters, name), filters_of(&serve.tx_filters, name));
         }
+        for endpoint in &serve.dial {
+            gateway.dial(endpoint.clone(), name, hub, link_options(limits.heartbeat))?;
+        }
     }
     for address in &serve.listen {
-        gateway.listen(address)?;
+        gateway.listen(address, "--listen")?;
     }
     for address in &serve.metrics {
         gateway.serve_metrics(address)?;
     }
+    gateway.tell(Manager::from_environment());
     gateway.run(&mut Serving)
 }

@@ -6,6 +6,8 @@ use std::io::{ErrorKind, IsTerminal as _, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Instant;
 
+use smol::stream::StreamExt as _;
+
 use crate::cli::Status;
 use crate::gateway::reason;
 use crate::net::unreachable;
@@ -119,8 +121,23 @@ pub(super) fn run(status: &Status) -> Result<(), String> {
     Ok(())
 }
 
+/// The first process of a container is not ended by signals it does not answer.
+fn end_on_signals() -> Result<(), String> {
+    if std::process::id() != 1 {
+        return Ok(());
+    }
+    let cannot = |error: std::io::Error| format!("cannot wait for signals: {error}");
+    let mut signals = crate::net::signals().map_err(cannot)?;
+    let wait = move || {
+        smol::block_on(signals.next());
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().spawn(wait).map(drop).map_err(cannot)
+}
+
 /// Asks again and again; whatever is not there now may be there in a moment.
 fn watch(status: &Status) -> Result<(), String> {
+    end_on_signals()?;
     loop {
         let goes_on = match ask(status) {
             Ok(answer) => print(&answer.text, true)?,

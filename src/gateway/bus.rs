@@ -9,6 +9,7 @@ use super::clock::WallClock;
 use super::interface::Interface;
 use super::memory::Heap;
 use super::print::Printer;
+use super::siblings::Siblings;
 use super::status::Rates;
 use crate::bus::sim::Source;
 use crate::protocol::time::Instant;
@@ -22,6 +23,8 @@ pub(super) type Offer = [Frame; OFFER_MAX];
 pub struct Bus {
     /// Where its frames come from and go to.
     pub side: Side,
+    /// Other processes that have it open.
+    pub(super) siblings: Option<Siblings>,
     offer: Box<Offer>,
 }
 
@@ -44,7 +47,7 @@ impl Bus {
         if !matches!(side, Side::Interface(_)) {
             hub.set_state(BusState::Up, None);
         }
-        Self { side, offer: Box::new([Frame::EMPTY; OFFER_MAX]) }
+        Self { side, siblings: None, offer: Box::new([Frame::EMPTY; OFFER_MAX]) }
     }
 
     /// The interface behind it, if one is.
@@ -96,7 +99,8 @@ impl Bus {
         let offer = &mut self.offer;
         match &mut self.side {
             Side::Interface(interface) => interface.write(now, hub, wall, offer),
-            Side::Sim(_) | Side::Feed => take_all(now, hub, wall, offer, |_, _, _| true),
+            Side::Sim(_) => relay_all(now, hub, offer),
+            Side::Feed => take_all(now, hub, wall, offer, |_, _, _| true),
             Side::Print(printer) => {
                 let mut printer = printer.borrow_mut();
                 take_all(now, hub, wall, offer, |hub, index, frame| {
@@ -113,6 +117,13 @@ impl Bus {
         }
     }
 
+    /// The network namespace of the machine's interfaces is gone, or another one now.
+    pub(super) fn leave(&mut self, now: Instant, hub: &mut Hub<Heap>) {
+        if let Side::Interface(interface) = &mut self.side {
+            interface.leave(now, hub);
+        }
+    }
+
     /// Its bit rates, where it has any.
     pub(super) fn rates(&self) -> Rates {
         match &self.side {
@@ -124,7 +135,31 @@ impl Bus {
     /// The process ends.
     pub fn close(&mut self) {
         if let Side::Interface(interface) = &mut self.side {
-            interface.close();
+            interface.close(self.siblings.as_ref().is_some_and(Siblings::has_others));
+        }
+    }
+}
+
+/// A bus inside this process takes every frame at once, and adds nothing to its age: who gets it next
+/// must not take an old command for a new one. So each keeps its stamp, and the clock it was made by.
+fn relay_all(now: Instant, hub: &mut Hub<Heap>, frames: &mut Offer) -> bool {
+    let mut moved = false;
+    loop {
+        let offered = hub.offer(now, frames);
+        let mut births = [(0, 0); OFFER_MAX];
+        for (index, birth) in births.iter_mut().enumerate().take(offered) {
+            let stamp_us = hub.offered_stamp(index);
+            let seen_us = hub.offered_seen(index).as_micros();
+            *birth = (stamp_us, stamp_us.wrapping_sub(seen_us).cast_signed());
+        }
+        hub.taken(now, offered);
+        for (frame, (stamp_us, offset_us)) in frames.iter().zip(births).take(offered) {
+            hub.set_clock(offset_us);
+            hub.seen(frame, stamp_us, true);
+        }
+        moved |= offered > 0;
+        if offered < OFFER_MAX {
+            return moved;
         }
     }
 }

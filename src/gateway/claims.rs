@@ -10,8 +10,10 @@ use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::rc::Rc;
 
 use super::LINKS_MAX;
+use crate::bus::{Namespace, inside};
 
 /// One of our buses, by its hub, and the identity of a peer's.
 pub(super) type Joined = (usize, u64);
@@ -19,13 +21,21 @@ pub(super) type Joined = (usize, u64);
 /// The pairs this process has claimed.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
+    /// Where the interfaces are, when not in the process' own namespace.
+    namespace: Option<Rc<Namespace>>,
     held: Vec<(Joined, UnixDatagram)>,
 }
 
 impl Claims {
     /// None yet, with room for one a link.
     pub(super) fn new() -> Self {
-        Self { held: Vec::with_capacity(LINKS_MAX) }
+        Self { namespace: None, held: Vec::with_capacity(LINKS_MAX) }
+    }
+
+    /// From now on in this namespace; what was claimed elsewhere is given up.
+    pub(super) fn move_to(&mut self, namespace: Option<Rc<Namespace>>) {
+        self.held.clear();
+        self.namespace = namespace;
     }
 
     /// Claims a pair for this process. Returns whether no other process has it.
@@ -33,7 +43,8 @@ impl Claims {
         if self.held.iter().any(|(held, _)| *held == pair) {
             return true;
         }
-        match bind(interface, pair.1) {
+        let bound = inside(self.namespace.as_deref(), || bind(interface, pair.1));
+        match bound.unwrap_or_else(|problem| Err(io::Error::other(problem))) {
             Ok(socket) => self.held.push((pair, socket)),
             Err(error) if error.kind() == ErrorKind::AddrInUse => return false,
             // A link without the guard is worth more than none.

@@ -10,6 +10,9 @@ use crate::protocol::time::Instant;
 /// A frame that seems to come from the future, or to have waited longer than this before it was
 /// read, is a sign that the wall clock was set. Chosen: a read is late by milliseconds.
 const PLAUSIBLE_US: i64 = 100_000;
+/// What the monotonic clock shows when the machine is switched on. Not 0: a peer's frame may be older
+/// than that, and must keep its age. Chosen: 25 days, longer than any age limit that makes sense.
+const ORIGIN_US: u64 = 1 << 41;
 /// How often the clocks are compared when nothing seems wrong. NTP slews at most 500 ppm, which
 /// makes 0.5 ms in this time.
 const COMPARE_EVERY_US: u64 = 1_000_000;
@@ -24,7 +27,7 @@ fn read(clock: ClockId) -> u64 {
 /// Now, on the monotonic clock.
 #[must_use]
 pub fn now() -> Instant {
-    Instant::from_micros(read(ClockId::Boottime))
+    Instant::from_micros(ORIGIN_US + read(ClockId::Boottime))
 }
 
 /// How far the wall clock is ahead of the monotonic one. Reading a clock is a system call on some

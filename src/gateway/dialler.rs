@@ -1,9 +1,12 @@
 //! A peer we dial, for ever: which bus of it, into which of ours, and when to try again.
 
+use core::time::Duration;
+
+use super::memory::Heap;
 use crate::cli::Endpoint;
 use crate::net::Backoff;
 use crate::protocol::time::Instant;
-use crate::protocol::{Link, LinkOptions, Place};
+use crate::protocol::{Hub, Link, LinkOptions, Place};
 
 /// What is asked of the peer.
 #[derive(Clone, Debug)]
@@ -49,7 +52,13 @@ pub struct Dialler {
 }
 
 /// How often the same problem is told. Chosen: a night without the board is some hundred lines.
-const TELL_EVERY: core::time::Duration = core::time::Duration::from_secs(60);
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Longest pause while the peer cannot be reached. Chosen: with the longest attempt, 3 s, a peer is
+/// linked at most 5 s after it can be reached, and all that is sent meanwhile is a SYN.
+const LONGEST_UNREACHED: Duration = Duration::from_secs(2);
+/// Longest pause where the peer answers, and does not keep the link: what speaks against it does
+/// not change in a moment.
+const LONGEST_REFUSED: Duration = Duration::from_secs(5);
 
 impl Dialler {
     /// A dialler that begins at `now`.
@@ -68,17 +77,37 @@ impl Dialler {
         }
     }
 
-    /// The attempt, or the link, is over: when to try again.
+    /// Whether the peer is one that another dialler is linked with.
+    #[must_use]
+    pub fn is_linked_by_another_name(&self, hubs: &[Hub<Heap>]) -> bool {
+        let Wish::Bus { place, .. } = &self.wish else { return false };
+        hubs.get(place.hub).is_some_and(|hub| hub.is_linked_by_another_name(place.peer))
+    }
+
+    /// The peer was not reached: when to try again.
+    pub fn retry_unreached(&mut self, now: Instant) {
+        self.retry_within(now, LONGEST_UNREACHED);
+    }
+
+    /// The link is over, or there can be none: when to try again.
     pub fn retry(&mut self, now: Instant) {
+        self.retry_within(now, LONGEST_REFUSED);
+    }
+
+    fn retry_within(&mut self, now: Instant, longest: Duration) {
         if self.stage != Stage::Stopped {
-            self.stage = Stage::Waiting(now + self.backoff.pause());
+            self.stage = Stage::Waiting(now + self.backoff.pause(longest));
         }
     }
 
-    /// Both sides have greeted each other.
+    /// A link is up.
     pub fn reached(&mut self) {
-        self.backoff.reset();
         self.told = None;
+    }
+
+    /// A link that was up has ended, and nothing speaks against the next one: it is dialled at once.
+    pub fn settled(&mut self) {
+        self.backoff.reset();
     }
 
     /// Whether a problem is news.

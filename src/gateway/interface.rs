@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 
 use super::bus::Offer;
 use super::clock::{self, WallClock};
@@ -12,8 +13,8 @@ use super::state_log::StateLog;
 use super::status::Rates;
 use crate::bus::raw::FD_BYTES;
 use crate::bus::{
-    self, CanInterface, ConfigureError, CreateError, Health, Link, OpenError, Received, SendStop,
-    Settings,
+    self, CanInterface, ConfigureError, CreateError, Health, Link, Namespace, OpenError, Received,
+    SendStop, Settings,
 };
 use crate::cli::{DEFAULT_MAX_AGE, MaxAge};
 use crate::protocol::time::Instant;
@@ -42,12 +43,14 @@ const RETRY: Duration = Duration::from_secs(1);
 /// An interface, present or not.
 pub struct Interface {
     name: String,
+    /// The network namespace it is in, when that is not the process' own.
+    namespace: Option<Rc<Namespace>>,
     can: Option<CanInterface>,
     max_age: MaxAge,
     /// How its controller is to be set, and the index of the interface for which that is settled.
     settings: Option<Settings>,
     settled: Option<u32>,
-    /// Whether to make it, as a virtual one, when it is not there; and whether we did.
+    /// Whether to make it, as a virtual one, when it is not there; and whether canspan did.
     create: bool,
     created: bool,
     pace: Pace,
@@ -65,6 +68,7 @@ impl Interface {
     pub fn new(name: String, max_age: MaxAge, create: bool) -> Self {
         Self {
             name,
+            namespace: None,
             can: None,
             max_age,
             settings: None,
@@ -92,9 +96,28 @@ impl Interface {
         &self.name
     }
 
-    /// Opens it, or says why that cannot be now nor by waiting.
-    pub fn start(&mut self, now: Instant, hub: &mut Hub<Heap>) -> Result<(), String> {
-        self.attach(now, hub).map_err(|problem| problem.to_string())
+    /// Opens it in this namespace, or says why that cannot be now nor by waiting.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        hub: &mut Hub<Heap>,
+        namespace: Option<Rc<Namespace>>,
+    ) -> Result<(), String> {
+        self.namespace.clone_from(&namespace);
+        match bus::inside(namespace.as_deref(), || self.attach(now, hub)) {
+            Ok(attached) => attached.map_err(|problem| problem.to_string()),
+            Err(problem) => {
+                self.tell(&problem);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets go of everything that is in the namespace: it is gone, or another one now.
+    pub(super) fn leave(&mut self, now: Instant, hub: &mut Hub<Heap>) {
+        self.detach(now, hub);
+        // It goes with the namespace; one of its name in the next was made by somebody else.
+        self.created = false;
     }
 
     pub(super) fn readable(&self, now: Instant, hub: &Hub<Heap>) -> Option<BorrowedFd<'_>> {
@@ -112,6 +135,15 @@ impl Interface {
     /// Looks at the interface again: it may have come, gone, or been switched on or off.
     pub(super) fn check(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         self.recheck_at = None;
+        let namespace = self.namespace.clone();
+        if let Err(problem) = bus::inside(namespace.as_deref(), || self.check_here(now, hub)) {
+            self.tell(&problem);
+            self.recheck_at = Some(now + RETRY);
+        }
+    }
+
+    /// The same, in the namespace it is in.
+    fn check_here(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         if self.can.as_ref().is_some_and(|can| !can.is_present()) {
             self.detach(now, hub);
         }
@@ -157,6 +189,8 @@ impl Interface {
         self.configure(now);
         match CanInterface::open(&self.name) {
             Ok(can) => {
+                // One of ours may be left from a process that was killed.
+                self.created |= self.create && can.link().is_some_and(|link| link.is_made);
                 self.can = Some(can);
                 self.overflow = 0;
                 self.told.clear();
@@ -220,12 +254,25 @@ impl Interface {
         if told.is_some_and(|told| !matches!(told.state, BusState::Up | BusState::Down)) {
             self.recheck_by(now + TROUBLE_RECHECK);
         }
+        self.hear_out(hub, health.state);
         set_health(now, &self.name, &mut self.states, hub, health);
     }
 
     fn set_state(&mut self, now: Instant, hub: &mut Hub<Heap>, state: BusState) {
         if hub.status().state != state {
+            self.hear_out(hub, state);
             set_health(now, &self.name, &mut self.states, hub, Health::unknown(state));
+        }
+    }
+
+    /// Before a state in which what the bus was handed counts as failed: what it has shown was sent, though its echo was
+    /// not read yet. Read later it would be nobody's any more, and go back to the peer it came from.
+    fn hear_out(&mut self, hub: &mut Hub<Heap>, state: BusState) {
+        if hub.status().state.takes_frames()
+            && !state.takes_frames()
+            && let Some(can) = &mut self.can
+        {
+            take_last(can, hub);
         }
     }
 
@@ -235,6 +282,7 @@ impl Interface {
 
     fn detach(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         if let Some(mut can) = self.can.take() {
+            take_last(&mut can, hub);
             let overflow = can.settle_overflow();
             hub.overflowed(overflow.saturating_sub(self.overflow));
         }
@@ -268,7 +316,8 @@ impl Interface {
                 if seen.own {
                     self.retry_at = None;
                 }
-                if let Some(pause) = judge(now, can, &mut self.states, hub, &seen) {
+                let namespace = self.namespace.as_deref();
+                if let Some(pause) = judge(now, can, namespace, &mut self.states, hub, &seen) {
                     self.recheck_at = Instant::earliest(self.recheck_at, Some(now + pause));
                 }
                 hub.set_clock(wall.offset_for(now, seen.stamp_us));
@@ -352,18 +401,25 @@ impl Interface {
 
     /// Its bit rates, where it has any, which a virtual one has not. Asks the kernel.
     pub(super) fn rates(&self) -> Rates {
-        self.can.as_ref().filter(|can| !can.is_virtual()).map_or_else(Rates::default, |can| {
+        let Some(can) = self.can.as_ref().filter(|can| !can.is_virtual()) else {
+            return Rates::default();
+        };
+        let ask = || {
             let kernel = socketcan::CanInterface::open_iface(can.index());
             let known = |rate: Option<u32>| rate.filter(|rate| *rate > 0);
             let data = kernel.data_bit_timing().ok().flatten().map(|timing| timing.bitrate);
             Rates { nominal: known(kernel.bit_rate().ok().flatten()), data: known(data) }
-        })
+        };
+        bus::inside(self.namespace.as_deref(), ask).unwrap_or_default()
     }
 
-    pub(super) fn close(&mut self) {
+    /// The process ends. An interface that other processes have open is left to them.
+    pub(super) fn close(&mut self, is_shared: bool) {
         self.can = None;
         if self.created
-            && let Err(problem) = bus::delete(&self.name)
+            && !is_shared
+            && let Ok(Err(problem)) =
+                bus::inside(self.namespace.as_deref(), || bus::delete(&self.name))
         {
             log::warn!("{problem}");
         }
@@ -377,10 +433,28 @@ impl Interface {
     }
 }
 
+/// Takes what an interface that is gone or down had seen before: the kernel keeps it for the socket, behind the one error.
+fn take_last(can: &mut CanInterface, hub: &mut Hub<Heap>) {
+    let mut told = false;
+    loop {
+        match can.receive() {
+            Ok(0) => return,
+            Ok(count) => {
+                for seen in (0..count).filter_map(|index| can.received(index)) {
+                    hub.seen(&seen.frame, seen.stamp_us, seen.own);
+                }
+            }
+            Err(_) if !told => told = true,
+            Err(_) => return,
+        }
+    }
+}
+
 /// Takes what a frame tells of the state. Returns when to ask the controller about it.
 fn judge(
     now: Instant,
     can: &CanInterface,
+    namespace: Option<&Namespace>,
     states: &mut StateLog,
     hub: &mut Hub<Heap>,
     seen: &Received,
@@ -395,7 +469,8 @@ fn judge(
     let mut health = known.after(&seen.frame);
     let is_back = was_off && health.state != BusState::BusOff;
     // The frame may have waited here since before; the kernel knows.
-    if let Some(told) = is_back.then(|| can.link()?.health()).flatten() {
+    let ask = || bus::inside(namespace, || can.link()?.health()).ok().flatten();
+    if let Some(told) = is_back.then(ask).flatten() {
         health = Health { errors: told.errors.or(health.errors), ..told };
     }
     set_health(now, can.name(), states, hub, health);

@@ -20,9 +20,7 @@ impl Gateway {
         }
         let id = self.link_id();
         let mut link = Link::accept(now, id, self.accept_options);
-        if self.sessions.len() >= LINKS_MAX {
-            self.drop_silent(now);
-        }
+        self.make_room(now);
         if self.sessions.len() < LINKS_MAX {
             self.sessions.push(Session::new(link, stream, peer, None, now));
             return;
@@ -34,10 +32,15 @@ impl Gateway {
         }
     }
 
-    /// Whoever has connected and does not greet makes room for one who may.
-    pub(super) fn drop_silent(&mut self, now: Instant) {
+    /// Where there is no place left, whoever has connected and does not greet makes room for one who
+    /// may.
+    fn make_room(&mut self, now: Instant) {
+        if self.sessions.len() < LINKS_MAX {
+            return;
+        }
         let silent = self.sessions.iter().enumerate();
-        let silent = silent.filter(|(_, session)| !session.link.was_live());
+        let is_silent = |session: &Session| session.dialler.is_none() && !session.link.was_live();
+        let silent = silent.filter(|(_, session)| is_silent(session));
         let oldest = silent.min_by_key(|(_, session)| session.link.id());
         if let Some((number, _)) = oldest {
             let mut session = self.sessions.swap_remove(number);
@@ -54,6 +57,7 @@ impl Gateway {
         peer: SocketAddr,
     ) {
         let (id, silence) = (self.link_id(), self.silence());
+        self.make_room(now);
         let Some(dialler) = self.diallers.get_mut(number) else { return };
         if dialler.stage == Stage::Stopped {
             return;
@@ -64,7 +68,14 @@ impl Gateway {
                 dialler.stage = Stage::Connected;
                 self.sessions.push(Session::new(link, stream, peer, Some(number), now));
             }
-            _ => dialler.retry(now),
+            _ => {
+                let problem =
+                    format!("no link to {}: there are {LINKS_MAX} already", dialler.endpoint);
+                if self.sessions.len() >= LINKS_MAX && dialler.is_news(now, &problem) {
+                    log::warn!("{problem}; trying on");
+                }
+                dialler.retry(now);
+            }
         }
     }
 
@@ -86,6 +97,9 @@ impl Gateway {
                 number += 1;
                 continue;
             };
+            if let Some(service) = &mut self.service {
+                service.note();
+            }
             let dialler = session.dialler;
             let notice = tell(now, &mut self.diallers, &self.hubs, session, event);
             if let (Some(dialler), Some(notice)) = (dialler, notice) {
@@ -111,6 +125,9 @@ impl Gateway {
     }
 
     pub(super) fn ended(&mut self, now: Instant, session: &Session) {
+        if let Some(service) = &mut self.service {
+            service.note();
+        }
         let (peer, ended) = (session.peer, session.link.ended().unwrap_or(Ended::Closed));
         let why = reason(ended);
         let dialler = session.dialler.and_then(|number| self.diallers.get_mut(number));
@@ -118,6 +135,10 @@ impl Gateway {
         let is_news = match dialler {
             Some(dialler) => {
                 let is_news = dialler.is_news(now, &why);
+                // The next one would soon end the same way.
+                if session.link.was_live() && !is_displaced(ended) {
+                    dialler.settled();
+                }
                 dialler.retry(now);
                 is_news
             }
@@ -143,6 +164,11 @@ impl Gateway {
     pub(super) fn redial(&mut self, now: Instant) {
         for (number, dialler) in self.diallers.iter_mut().enumerate() {
             if dialler.poll_timeout().is_some_and(|at| at <= now) {
+                // To greet the peer again would end the link there is.
+                if dialler.is_linked_by_another_name(&self.hubs) {
+                    dialler.retry(now);
+                    continue;
+                }
                 dialler.stage = Stage::Dialling;
                 let inbox = self.runtime.inbox.clone();
                 let task = net::dial(number, dialler.endpoint.clone(), inbox);
@@ -150,6 +176,12 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Whether a link ended because something else joins the two buses.
+fn is_displaced(ended: Ended) -> bool {
+    let (Ended::Refused(why) | Ended::WeRefused(why)) = ended else { return false };
+    [Refusal::LOOP, Refusal::RING, Refusal::REPLACED].contains(&why)
 }
 
 /// Logs an event of a link, and makes a notice of it.

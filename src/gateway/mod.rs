@@ -14,11 +14,14 @@ pub mod dialler;
 mod interface;
 mod links;
 mod memory;
+mod namespace;
 pub mod pace;
 mod print;
 mod report;
 pub mod runtime;
+mod service;
 mod session;
+mod siblings;
 mod state_log;
 mod status;
 mod wait;
@@ -38,7 +41,7 @@ pub use print::Printer;
 pub use report::{counters, reason};
 pub use status::{BusView, LinkView, Rates, Snapshot};
 
-use crate::bus::LinkWatch;
+use crate::bus::{LinkWatch, inside};
 use crate::cli::{Endpoint, ListenAddress};
 use crate::net;
 use crate::protocol::time::Instant;
@@ -47,8 +50,11 @@ use crate::protocol::{Ended, Hub, LinkOptions, Policy};
 use claims::Claims;
 use clock::WallClock;
 use dialler::{Dialler, Stage, Wish};
+use namespace::{Home, watch};
 use runtime::{Input, Runtime, Signal};
+use service::Service;
 use session::Session;
+use siblings::Siblings;
 use status::Meter;
 
 /// Most links at once. Chosen: more clients than one bus has ever been seen to have, and their
@@ -118,9 +124,12 @@ pub struct Gateway {
     sessions: Vec<Session>,
     diallers: Vec<Dialler>,
     accept_options: LinkOptions,
+    /// The hubs that are of no use without a peer that dials.
+    expecting: Vec<usize>,
     claims: Claims,
     runtime: Runtime,
     watch: Option<LinkWatch>,
+    home: Home,
     wall: WallClock,
     /// The time of the loop's present turn.
     now: Instant,
@@ -132,6 +141,7 @@ pub struct Gateway {
     told_accept: Option<Instant>,
     told_stranger: Option<Instant>,
     meter: Meter,
+    service: Option<Service>,
 }
 
 impl Gateway {
@@ -146,9 +156,11 @@ impl Gateway {
             sessions: Vec::with_capacity(LINKS_MAX),
             diallers: Vec::new(),
             accept_options: guarded(accept_options),
+            expecting: Vec::new(),
             claims: Claims::new(),
             runtime,
             watch: None,
+            home: Home::default(),
             wall: WallClock::default(),
             now: clock::now(),
             printer: None,
@@ -159,6 +171,7 @@ impl Gateway {
             told_accept: None,
             told_stranger: None,
             meter: Meter::new(clock::now()),
+            service: None,
         })
     }
 
@@ -178,21 +191,25 @@ impl Gateway {
         let id = RandomState::new().hash_one(name).max(1);
         let mut hub = Hub::new(name, id, history, HeapSlots::with_room(queue_max))
             .ok_or_else(|| format!("the bus name {name} is too long"))?;
+        hub.set_secret(RandomState::new().hash_one(id));
         hub.set_policy(policy);
         hub.set_clock(self.wall.offset_us(clock::now()));
         let mut bus = Bus::new(side, &mut hub);
         match &mut bus.side {
             Side::Interface(interface) => {
+                let namespace = self.home.namespace();
                 if self.watch.is_none() {
-                    let watch = LinkWatch::open();
-                    self.watch = Some(watch.map_err(|error| {
-                        format!("cannot watch the machine's interfaces (netlink): {error}")
-                    })?);
+                    self.watch = watch(namespace.as_deref())?;
                 }
-                if let Some(bus_id) = claims::bus_id(interface.name()) {
+                interface.start(clock::now(), &mut hub, namespace.clone())?;
+                let identify = || {
+                    let id = claims::bus_id(interface.name())?;
+                    Some((id, Siblings::open(interface.name(), id)))
+                };
+                if let Ok(Some((bus_id, siblings))) = inside(namespace.as_deref(), identify) {
                     hub.set_bus_id(bus_id);
+                    bus.siblings = siblings;
                 }
-                interface.start(clock::now(), &mut hub)?;
             }
             Side::Print(printer) => self.printer = Some(Rc::clone(printer)),
             Side::Sim(_) | Side::Feed => {}
@@ -202,14 +219,19 @@ impl Gateway {
         Ok(self.hubs.len() - 1)
     }
 
-    /// Listens at an address.
-    pub fn listen(&mut self, address: &ListenAddress) -> Result<(), String> {
-        for listener in net::listen(address, "--listen")? {
+    /// Listens at an address that `option` gave.
+    pub fn listen(&mut self, address: &ListenAddress, option: &str) -> Result<(), String> {
+        for listener in net::listen(address, option)? {
             let bound = listener.get_ref().local_addr().map_err(|error| error.to_string())?;
             log::info!("listening on {bound}");
             self.runtime.spawn(net::accept(listener, self.runtime.inbox.clone()));
         }
         Ok(())
+    }
+
+    /// All is up only while a peer has joined this bus.
+    pub fn expect_peer(&mut self, hub: usize) {
+        self.expecting.push(hub);
     }
 
     /// Dials a peer for a link of one of its buses to one of ours.
@@ -264,6 +286,10 @@ impl Gateway {
             return;
         }
         self.end_by = Some(now + END_WITHIN);
+        if let Some(service) = &mut self.service {
+            service.stopping();
+            service.note();
+        }
         for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
             // What waits in the kernel was accepted, too.
             bus.read(now, hub, &mut self.wall);
@@ -276,6 +302,7 @@ impl Gateway {
 
     /// Runs until a signal, or until the job is done.
     pub fn run(&mut self, job: &mut dyn Job) -> Result<(), String> {
+        self.tell_ready(self.now);
         let result = self.turns(job);
         for bus in &mut self.buses {
             bus.close();
@@ -289,6 +316,7 @@ impl Gateway {
             let now = self.now;
             self.input(now, job)?;
             self.pass_time(now);
+            self.follow_namespace(now)?;
             self.tell_news(now, job)?;
             self.answer(now);
             self.meter.turn(now, &self.hubs);
@@ -302,6 +330,7 @@ impl Gateway {
             }
             self.bury(now, job)?;
             self.redial(now);
+            self.tell_manager(now);
             if self.is_finished(now) {
                 return Ok(());
             }
@@ -350,7 +379,7 @@ impl Gateway {
                     if dialler.is_news(now, &problem) {
                         log::warn!("{problem}; trying on");
                     }
-                    dialler.retry(now);
+                    dialler.retry_unreached(now);
                     job.notice(self, number, &Notice::Unreachable(&problem))?;
                 }
             }
@@ -377,6 +406,9 @@ impl Gateway {
         let mut more = false;
         for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
             more |= bus.write(now, hub, &mut self.wall);
+            if let Some(siblings) = &mut bus.siblings {
+                siblings.write(now, hub);
+            }
         }
         for session in &mut self.sessions {
             more |= session.write(now, &mut self.hubs);

@@ -79,6 +79,8 @@ pub(super) struct Session {
     /// When the connection was made.
     pub(super) since: Instant,
     answer: Option<Answer>,
+    /// What came before the link began to [wait](Link::is_waiting).
+    kept: Vec<u8>,
 }
 
 /// What is told to somebody who asked how it all is.
@@ -115,13 +117,15 @@ impl Session {
             is_blocked: false,
             since: now,
             answer: None,
+            kept: Vec::new(),
         }
     }
 
-    /// What to wait for, and whether for room to write as well as for bytes to read.
+    /// What to wait for, and whether for room to write as well as for bytes to read. `None` while
+    /// only time matters.
     #[must_use]
-    pub(super) fn waits_for(&self) -> (BorrowedFd<'_>, bool) {
-        (self.stream.as_fd(), self.is_blocked)
+    pub(super) fn waits_for(&self) -> Option<(BorrowedFd<'_>, bool)> {
+        (!self.link.is_waiting()).then(|| (self.stream.as_fd(), self.is_blocked))
     }
 
     /// The connection has room again.
@@ -180,7 +184,12 @@ impl Session {
     /// Lets time pass.
     pub(super) fn handle_timeout(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) {
         if self.link.poll_timeout(hubs).is_some_and(|at| at <= now) {
+            let was_waiting = self.link.is_waiting();
             self.link.handle_timeout(now, hubs);
+            if was_waiting && !self.link.is_waiting() {
+                let kept = core::mem::take(&mut self.kept);
+                self.link.handle_input(now, &kept, hubs);
+            }
         }
         if self.states.poll_timeout().is_some_and(|at| at <= now) {
             let hub = self.link.place().and_then(|place| hubs.get(place.hub));
@@ -194,7 +203,7 @@ impl Session {
         &mut self,
         now: Instant,
         hubs: &mut [Hub<Heap>],
-        buses: &[Bus],
+        buses: &mut [Bus],
         claims: &mut Claims,
         buffer: &mut [u8],
     ) {
@@ -213,7 +222,12 @@ impl Session {
                     let used = self.link.handle_input(now, bytes, hubs);
                     if let Some(bus_id) = self.link.on_hold() {
                         self.settle(now, hubs, buses, claims, bus_id);
-                        self.link.handle_input(now, bytes.get(used..).unwrap_or(&[]), hubs);
+                        let rest = bytes.get(used..).unwrap_or(&[]);
+                        let used = self.link.handle_input(now, rest, hubs);
+                        if self.link.is_waiting() {
+                            self.kept = rest.get(used..).unwrap_or(&[]).to_vec();
+                            return;
+                        }
                     }
                     let is_filled = count == most;
                     if !is_filled || (total == count && self.link.is_between_records()) {
@@ -237,7 +251,7 @@ impl Session {
         &mut self,
         now: Instant,
         hubs: &mut [Hub<Heap>],
-        buses: &[Bus],
+        buses: &mut [Bus],
         claims: &mut Claims,
         bus_id: u64,
     ) {
@@ -250,7 +264,11 @@ impl Session {
             }
             self.joined = Some((hub, bus_id));
         }
-        self.link.release();
+        let ends = hub.and_then(|hub| Some((buses.get_mut(hub)?, hubs.get_mut(hub)?)));
+        if let Some((Some(siblings), hub)) = ends.map(|(bus, hub)| (&mut bus.siblings, hub)) {
+            siblings.look(now, hub);
+        }
+        self.link.release(now, hubs);
     }
 
     /// Sends what there is to be sent. Returns whether there may be more.

@@ -104,6 +104,8 @@ impl Meter {
 pub struct BusView {
     /// What peers call it.
     pub name: String,
+    /// Whether it is of no use without a peer that dials us.
+    pub expects_peer: bool,
     /// Its state, error counters, kernel overflow and age limit.
     pub status: BusStatus,
     /// Its bit rates.
@@ -149,13 +151,22 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether every bus takes frames and every peer we dial is linked. Who dials us may come and
-    /// go.
+    /// Whether every bus takes frames, every peer we dial is linked, and every bus that waits for a
+    /// peer has one. Other peers that dial us may come and go.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.buses.iter().all(|bus| bus.status.state.takes_frames())
+        let has_peer = |bus: &BusView| {
+            self.links.iter().any(|link| link.bus == bus.name && link.up_for.is_some())
+        };
+        let is_joined = |bus: &BusView| !bus.expects_peer || has_peer(bus);
+        self.buses.iter().all(|bus| bus.status.state.takes_frames() && is_joined(bus))
             && self.links.iter().all(|link| !link.dialled || link.up_for.is_some())
     }
+}
+
+/// Whether it is still to learn which buses its peer has.
+pub(super) fn is_asking(dialler: &&super::Dialler) -> bool {
+    matches!(dialler.wish, Wish::Names) && dialler.stage != Stage::Stopped
 }
 
 impl Gateway {
@@ -203,6 +214,7 @@ impl Gateway {
             let (frames_per_s, load) = self.meter.rate(now, number, hub, rates);
             BusView {
                 name: hub.name().to_owned(),
+                expects_peer: self.expecting.contains(&number),
                 status: hub.status(),
                 rates,
                 load,
@@ -230,6 +242,7 @@ impl Gateway {
         let session = self.sessions.iter().find(|session| {
             let place = session.link.place();
             session.link.is_live()
+                && session.link.was_live()
                 && Some(session.link.id()) == status.link
                 && place.is_some_and(|place| place.hub == hub_number && place.peer == number)
         });
@@ -247,10 +260,7 @@ impl Gateway {
 
     /// Peers of whom we do not know yet which buses they have.
     fn undecided(&self) -> impl Iterator<Item = LinkView> + '_ {
-        let asks = |dialler: &&super::Dialler| {
-            matches!(dialler.wish, Wish::Names) && dialler.stage != Stage::Stopped
-        };
-        self.diallers.iter().filter(asks).enumerate().map(|(number, dialler)| LinkView {
+        self.diallers.iter().filter(is_asking).enumerate().map(|(number, dialler)| LinkView {
             bus: String::new(),
             number,
             peer: dialler.endpoint.to_string(),

@@ -6,11 +6,12 @@ use heapless::Vec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::{BUSES_MAX, Gateway, Job, LINKS_MAX, clock};
+use super::{BUSES_MAX, Gateway, Job, LINKS_MAX, Service, clock};
 use crate::protocol::time::Instant;
 
-/// Descriptors waited for at most: tasks, interfaces, standard output, the job's, buses, links.
-const FDS_MAX: usize = 4 + BUSES_MAX + LINKS_MAX;
+/// Descriptors waited for at most: tasks, interfaces, standard output, the job's, buses and the other
+/// processes that have them open, links.
+const FDS_MAX: usize = 4 + 2 * BUSES_MAX + LINKS_MAX;
 
 /// Who a descriptor belongs to.
 #[derive(Clone, Copy)]
@@ -20,6 +21,7 @@ enum Owner {
     Output,
     Job,
     Bus(usize),
+    Siblings(usize),
     Session(usize),
 }
 
@@ -57,10 +59,16 @@ impl Gateway {
 
     fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let buses = self.buses.iter().zip(&self.hubs);
-        let buses = buses.flat_map(|(bus, hub)| [bus.poll_timeout(now, hub), hub.poll_timeout()]);
+        let buses = buses.flat_map(|(bus, hub)| {
+            let siblings = bus.siblings.as_ref();
+            let siblings = siblings.and_then(|siblings| siblings.poll_timeout(hub));
+            [bus.poll_timeout(now, hub), hub.poll_timeout(), siblings]
+        });
         let sessions = self.sessions.iter().map(|session| session.poll_timeout(&self.hubs));
         let diallers = self.diallers.iter().map(super::Dialler::poll_timeout);
-        buses.chain(sessions).chain(diallers).chain([self.end_by]).fold(None, Instant::earliest)
+        let service = self.service.as_ref().and_then(Service::poll_timeout);
+        let others = [self.end_by, service, self.home.poll_timeout()];
+        buses.chain(sessions).chain(diallers).chain(others).fold(None, Instant::earliest)
     }
 
     /// What to wait for, and whose it is.
@@ -91,9 +99,12 @@ impl Gateway {
             if let Some(fd) = bus.readable(now, hub) {
                 add(fd, Owner::Bus(number), PollFlags::IN);
             }
+            if let Some(siblings) = &bus.siblings {
+                add(siblings.as_fd(), Owner::Siblings(number), PollFlags::IN);
+            }
         }
         for (number, session) in self.sessions.iter().enumerate() {
-            let (fd, wants_room) = session.waits_for();
+            let Some((fd, wants_room)) = session.waits_for() else { continue };
             let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, wants_room);
             add(fd, Owner::Session(number), flags);
@@ -132,13 +143,19 @@ impl Gateway {
                     bus.read(now, hub, &mut self.wall);
                 }
             }
+            Owner::Siblings(number) => {
+                let bus = self.buses.get_mut(number).zip(self.hubs.get_mut(number));
+                if let Some((Some(siblings), hub)) = bus.map(|(bus, hub)| (&bus.siblings, hub)) {
+                    siblings.read(now, hub);
+                }
+            }
             Owner::Session(number) => {
                 if let Some(session) = self.sessions.get_mut(number) {
                     if flags.contains(PollFlags::OUT) {
                         session.unblock();
                     }
                     if flags != PollFlags::OUT {
-                        let (hubs, buses) = (&mut self.hubs, &self.buses);
+                        let (hubs, buses) = (&mut self.hubs, &mut self.buses);
                         session.read(now, hubs, buses, &mut self.claims, &mut self.buffer);
                     }
                 }

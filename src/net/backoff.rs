@@ -4,10 +4,8 @@ use core::time::Duration;
 
 /// Longest first pause.
 const FIRST: Duration = Duration::from_millis(100);
-/// Longest pause of all.
-const LONGEST: Duration = Duration::from_secs(5);
 
-/// Pauses that double from at most 100 ms to at most 5 s, each between half and all of that: a
+/// Pauses that double from at most 100 ms to a longest one, each between half and all of that: a
 /// hundred PCs that lose one board do not come back at the same moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
@@ -15,11 +13,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause before the next attempt.
-    pub fn pause(&mut self) -> Duration {
-        let longest = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+    /// The pause before the next attempt, `longest` at most.
+    pub fn pause(&mut self, longest: Duration) -> Duration {
+        let most = FIRST.saturating_mul(1 << self.failures.min(10)).min(longest);
         self.failures = self.failures.saturating_add(1);
-        longest / 2 + longest.mul_f64(fastrand::f64() / 2.0)
+        most / 2 + most.mul_f64(fastrand::f64() / 2.0)
     }
 
     /// The peer was reached: the next pause is a first one.
@@ -33,15 +31,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_pause_is_short_and_none_is_longer_than_five_seconds() {
+    fn the_first_pause_is_short_and_none_is_longer_than_the_longest() {
+        let longest = Duration::from_secs(2);
         for _ in 0..100 {
             let mut backoff = Backoff::default();
-            assert!(backoff.pause() <= FIRST);
-            let pauses: Vec<_> = (0..50).map(|_| backoff.pause()).collect();
-            assert!(pauses.iter().all(|pause| *pause <= LONGEST));
-            assert!(pauses.last().is_some_and(|pause| *pause >= LONGEST / 2));
+            assert!(backoff.pause(longest) <= FIRST);
+            let pauses: Vec<_> = (0..50).map(|_| backoff.pause(longest)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= longest));
+            assert!(pauses.last().is_some_and(|pause| *pause >= longest / 2));
             backoff.reset();
-            assert!(backoff.pause() <= FIRST);
+            assert!(backoff.pause(longest) <= FIRST);
         }
     }
 }

@@ -18,8 +18,8 @@ pub use backoff::Backoff;
 use crate::cli::{Endpoint, ListenAddress};
 use crate::gateway::runtime::{Inbox, Input, Signal};
 
-/// How long an attempt to reach one address may take. Chosen below the longest pause between two
-/// attempts: a SYN that is not answered for three round trips of a bad link will not be.
+/// How long an attempt to reach one address may take. Chosen: a SYN that is not answered for three
+/// round trips of a bad link will not be.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a name may take to resolve: one retry of the C library's resolver (`resolv.conf(5)`).
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -54,8 +54,13 @@ impl Entry {
     /// When it was seen, on this process's monotonic clock.
     #[must_use]
     pub fn seen(&self) -> Instant {
-        Instant::from_micros(self.stamp_us.saturating_add_signed(self.offset_us.saturating_neg()))
+        seen(self.stamp_us, self.offset_us)
     }
+}
+
+/// The moment of a stamp. Both numbers may be a peer's.
+fn seen(stamp_us: u64, offset_us: i64) -> Instant {
+    Instant::from_wrapped_micros(stamp_us.wrapping_sub(offset_us.cast_unsigned()))
 }
 
 /// A place in a history: the next frame to read.
@@ -215,10 +220,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> History<B> {
     /// The place of the first frame seen at `moment` or later.
     #[must_use]
     pub fn since(&self, moment: Instant) -> Cursor {
-        let mut cursor = self.last_block_where(|header| {
-            let before = header.stamp_us.saturating_add_signed(header.offset_us.saturating_neg());
-            before < moment.as_micros()
-        });
+        let mut cursor =
+            self.last_block_where(|header| seen(header.stamp_us, header.offset_us) < moment);
         loop {
             let here = cursor;
             match self.next(&mut cursor) {
@@ -383,6 +386,19 @@ mod tests {
                 assert!(history.append(&frame, number * bits, 0, Origin::Bus).is_some());
             }
             assert_eq!(history.tail().position, 0);
+        }
+    }
+
+    #[test]
+    fn no_stamp_of_a_peer_makes_a_frame_come_from_the_future() {
+        let mut history = history(2);
+        let seen_us = 4_000_u64;
+        for stamp in [0, 1, seen_us, i64::MAX as u64, 1 << 63, u64::MAX - 1_000, u64::MAX] {
+            let offset = stamp.wrapping_sub(seen_us).cast_signed();
+            let mut cursor = history.head();
+            history.append(&numbered(1), stamp, offset, Origin::Peer(1)).unwrap();
+            let entry = history.next(&mut cursor).unwrap();
+            assert_eq!((entry.stamp_us, entry.seen().as_micros()), (stamp, seen_us));
         }
     }
 

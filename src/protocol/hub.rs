@@ -17,6 +17,7 @@ use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
 use super::queue::{PEERS_MAX, Queue, Slots};
+use super::ring::Probes;
 use super::time::Instant;
 use super::wire::{BUS_NAME_MAX, BusState, BusStatus, Hello, Refusal};
 
@@ -88,6 +89,8 @@ pub struct PeerStatus {
 #[derive(Debug)]
 pub struct Hub<M: Memory> {
     name: String<BUS_NAME_MAX>,
+    /// Another name by which peers may ask for it.
+    alias: String<BUS_NAME_MAX>,
     id: u64,
     bus_id: u64,
     pub(super) history: History<M::Blocks>,
@@ -97,6 +100,8 @@ pub struct Hub<M: Memory> {
     /// Which frames leave the bus, and which may be sent to it.
     pub(super) filters: Filters,
     pub(super) tx_filters: Filters,
+    /// Which frames to ask those for who dial us.
+    pub(super) asks: Filters,
     status: BusStatus,
     /// Counts changes of the status, so that links see that there is news.
     status_version: u32,
@@ -104,6 +109,7 @@ pub struct Hub<M: Memory> {
     seen: u64,
     confirmed: u64,
     bits: BusBits,
+    pub(super) probes: Probes,
     is_closing: bool,
 }
 
@@ -114,6 +120,7 @@ impl<M: Memory> Hub<M> {
     pub fn new(name: &str, id: u64, blocks: M::Blocks, slots: M::Slots) -> Option<Self> {
         Some(Self {
             name: String::try_from(name).ok()?,
+            alias: String::new(),
             id: (id != 0).then_some(id)?,
             bus_id: id,
             history: History::new(blocks)?,
@@ -122,12 +129,14 @@ impl<M: Memory> Hub<M> {
             policy: Policy::default(),
             filters: Filters::ALL,
             tx_filters: Filters::ALL,
+            asks: Filters::ALL,
             status: BusStatus::default(),
             status_version: 0,
             offset_us: 0,
             seen: 0,
             confirmed: 0,
             bits: BusBits::default(),
+            probes: Probes::default(),
             is_closing: false,
         })
     }
@@ -136,6 +145,20 @@ impl<M: Memory> Hub<M> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Lets peers ask for the bus by another name, too; one that is too long is none.
+    pub fn set_alias(&mut self, alias: &str) {
+        self.alias = String::try_from(alias).unwrap_or_default();
+    }
+
+    pub(super) fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// Which frames to ask those for who dial us. To be called before there is a peer.
+    pub fn set_asks(&mut self, filters: Filters) {
+        self.asks = filters;
     }
 
     /// The id of its history.
@@ -188,7 +211,8 @@ impl<M: Memory> Hub<M> {
         self.status
     }
 
-    pub(super) fn status_version(&self) -> u32 {
+    /// Another number whenever the status has changed.
+    pub(crate) fn status_version(&self) -> u32 {
         self.status_version
     }
 
@@ -256,7 +280,8 @@ impl<M: Memory> Hub<M> {
     fn drop_oldest(&mut self) {
         let end = self.history.oldest_end();
         for (number, peer) in self.peers.iter_mut().enumerate() {
-            if !peer.outbound.wanted || peer.outbound.cursor.position >= end {
+            let is_passed = peer.outbound.cursor.position >= end;
+            if !peer.outbound.wanted || peer.is_standby() || is_passed {
                 continue;
             }
             while peer.outbound.cursor.position < end {
@@ -290,6 +315,12 @@ impl<M: Memory> Hub<M> {
     #[must_use]
     pub fn offered_stamp(&self, index: usize) -> u64 {
         self.queue.offered_stamp(index)
+    }
+
+    /// When that was on our own monotonic clock.
+    #[must_use]
+    pub fn offered_seen(&self, index: usize) -> Instant {
+        self.queue.offered_born(index)
     }
 
     /// The bus took the first `count` frames of the last offer; the others will be offered again.
@@ -332,6 +363,12 @@ impl<M: Memory> Hub<M> {
         Some(number)
     }
 
+    /// Whether there is a peer we dial.
+    #[must_use]
+    pub fn dials(&self) -> bool {
+        self.peers.iter().any(|peer| peer.dialled)
+    }
+
     /// Whether a greeting comes from our own bus: from us, or from another process that has it open.
     pub(super) fn is_own(&self, hello: &Hello<'_>) -> bool {
         hello.history == self.id || hello.bus_id == self.bus_id
@@ -346,6 +383,11 @@ impl<M: Memory> Hub<M> {
             return Err(Refusal::LOOP);
         }
         let known = self.peers.iter().position(|peer| peer.history == history && !peer.dialled);
+        // One that was held up on its way: since it was made the peer has given that link up, and has seen more.
+        let is_late = |peer: &Peer| hello.clock_us < peer.greeted_us;
+        if known.and_then(|number| self.peers.get(number)).is_some_and(is_late) {
+            return Err(Refusal::REPLACED);
+        }
         known.or_else(|| self.make_room(now, history)).ok_or(Refusal::FULL)
     }
 
@@ -363,6 +405,7 @@ impl<M: Memory> Hub<M> {
             .enumerate()
             .filter(|(lane, peer)| peer.link.is_none() && !peer.dialled && queue.is_empty(*lane))
             .min_by_key(|(_, peer)| (peer.may_resume, peer.last_used))?;
+        self.is_somebody_else(number);
         *self.peers.get_mut(number)? = fresh;
         Some(number)
     }
@@ -387,7 +430,7 @@ impl<M: Memory> Hub<M> {
             dialled: peer.dialled,
             received,
             sent,
-            behind: if outbound.wanted {
+            behind: if outbound.wanted && !peer.is_standby() {
                 self.position().saturating_sub(outbound.cursor.position)
             } else {
                 0

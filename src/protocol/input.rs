@@ -6,12 +6,14 @@ use heapless::String;
 
 use super::filter::Filters;
 use super::hub::{Hub, Memory};
-use super::link::{Ended, Event, HEARTBEATS_MISSED, Hold, Link, Phase, Place};
+use super::link::{
+    Ended, Event, HEARTBEATS_MISSED, Hold, Link, Phase, Place, SETTLING_INTERVAL, Until,
+};
 use super::peer::PeerNumber;
 use super::record::split_record;
 use super::time::Instant;
 use super::wire::{
-    FILLER, Hello, MAGIC, MODE_PLAIN, Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
+    FEATURE_PROBE, FILLER, Hello, MAGIC, MODE_PLAIN, Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
 };
 
 /// Bounds on the heartbeat a peer may announce (milliseconds): a mistake must neither end every
@@ -178,9 +180,12 @@ impl Link {
                 self.close(now, hubs, Ended::Listed);
                 return Ok(());
             }
-            let hub = hubs.iter().position(|hub| hub.name() == hello.bus);
-            let hub = hub.ok_or(Refusal::NO_SUCH_BUS)?;
+            // What peers call a bus goes before what we call another: can0:can1 can1:can0 swaps them.
+            let by_alias = hubs.iter().position(|hub| hub.alias() == hello.bus);
+            let hub = by_alias.or_else(|| hubs.iter().position(|hub| hub.name() == hello.bus));
+            let hub = hub.filter(|_| self.options.serves).ok_or(Refusal::NO_SUCH_BUS)?;
             let ours = hubs.get_mut(hub).ok_or(Refusal::NO_SUCH_BUS)?;
+            self.options.filters = ours.asks;
             let peer = ours.admit(now, hello)?;
             self.place = Some(Place { hub, peer });
             self.outbox.hello = true;
@@ -192,7 +197,9 @@ impl Link {
         hub.begin(now, place.peer, self.id, hello, filters)?;
         let status = hub.peer_status(place.peer);
         let restarted = status.is_some_and(|status| status.restarts > restarts);
-        self.clock.sample(now, hello.clock_us);
+        self.clock.arrived(now, hello.clock_us);
+        self.echo = Some((hello.clock_us, now));
+        self.outbox.ping = true;
         let (least, most) = HEARTBEAT_RANGE_MS.into_inner();
         let heartbeat = Duration::from_millis(u64::from(hello.heartbeat_ms.clamp(least, most)));
         self.silence_max = heartbeat * HEARTBEATS_MISSED;
@@ -200,10 +207,11 @@ impl Link {
         self.phase = Phase::Live;
         self.heard = now;
         self.outbox.start = true;
-        if self.options.holds {
-            self.hold = Some(Hold { bus_id: hello.bus_id, restarted });
-        } else {
-            self.event(Event::Up { restarted });
+        self.peer_probes = hello.features & FEATURE_PROBE != 0;
+        self.probe_cursor = hub.probe_cursor();
+        self.hold = Some(Hold { until: Until::Released(hello.bus_id), restarted });
+        if !self.options.holds {
+            self.release(now, hubs);
         }
         Ok(())
     }
@@ -251,9 +259,15 @@ impl Link {
             Message::Receipt(runs) => hub.receipt_of(peer, runs)?,
             Message::Ping(ping) => self.pinged(now, &ping),
             Message::Bus(status) => {
+                hub.goes_on(peer, 0)?;
                 hub.peer_max_age(peer, status.max_age_us);
                 if self.peer_state.replace(status.state) != Some(status.state) {
                     self.event(Event::Bus(status));
+                }
+            }
+            Message::Probe(probe) => {
+                if hub.may_pass_probe(now, peer) {
+                    hub.probed(now, probe, self.id, self.age(now));
                 }
             }
             Message::Bye => return Ok(true),
@@ -270,9 +284,14 @@ impl Link {
     }
 
     fn pinged(&mut self, now: Instant, ping: &Ping) {
-        self.clock.sample(now, ping.clock_us);
+        self.clock.arrived(now, ping.clock_us);
         self.echo = Some((ping.clock_us, now));
         if ping.echo_us > 0 {
+            let was_there = ping.clock_us.saturating_sub(ping.held_us);
+            self.clock.answered(now, ping.echo_us, was_there);
+            if !self.clock.is_settled() {
+                self.next_ping = self.next_ping.min(now + SETTLING_INTERVAL);
+            }
             let sent = Instant::from_micros(ping.echo_us.saturating_add(ping.held_us));
             self.round_trip = Some(now.since(sent));
         }

@@ -21,6 +21,7 @@ use super::clock::PeerClock;
 use super::filter::Filters;
 use super::hub::{Hub, Memory};
 use super::peer::PeerNumber;
+use super::ring::{PROBE_EVERY, PROBE_WAIT};
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
@@ -35,6 +36,9 @@ pub const HEARTBEATS_MISSED: u32 = 3;
 /// packets of receipts then add 3 bytes a frame at 1,000 frames/s, and the kernel's delayed
 /// acknowledgement (40 ms) always finds one to travel with.
 pub const RECEIPT_INTERVAL: Duration = Duration::from_millis(25);
+/// How far apart heartbeats are until the clocks' difference is known well. Chosen: with the round
+/// trips it takes, frames on a good path are judged rightly within half a second.
+pub(super) const SETTLING_INTERVAL: Duration = Duration::from_millis(100);
 /// Most bytes of the names of a peer's buses.
 pub const BUS_LIST_MAX: usize = 16 * (BUS_NAME_MAX + 1);
 
@@ -53,6 +57,8 @@ pub struct LinkOptions {
     pub filters: Filters,
     /// Whether to wait for [`Link::release`] between the greetings and all else.
     pub holds: bool,
+    /// Whether those who dial us may join our buses, and not only ask how it all is.
+    pub serves: bool,
 }
 
 impl Default for LinkOptions {
@@ -64,6 +70,7 @@ impl Default for LinkOptions {
             from: From::Now,
             filters: Filters::ALL,
             holds: false,
+            serves: true,
         }
     }
 }
@@ -131,6 +138,7 @@ pub(super) struct Outbox {
     pub(super) list: bool,
     pub(super) ping: bool,
     pub(super) bye: bool,
+    pub(super) probe: bool,
     pub(super) refuse: Option<Refusal>,
 }
 
@@ -143,13 +151,22 @@ pub struct Place {
     pub peer: PeerNumber,
 }
 
-/// A link that waits to be released.
+/// A link that waits: nothing but greetings was handled or is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hold {
-    /// The bus at its other end.
-    pub(super) bus_id: u64,
+    /// What for.
+    pub(super) until: Until,
     /// What is to be told when it is up.
     pub(super) restarted: bool,
+}
+
+/// What a link waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// For [`Link::release`]; the bus at its other end has this identity.
+    Released(u64),
+    /// For its probe to come back, no longer than this.
+    Probed(Instant),
 }
 
 /// One connection to a peer.
@@ -185,6 +202,13 @@ pub struct Link {
     /// Which of our frames the peer asks for.
     pub(super) asked: Option<Filters>,
     pub(super) is_filter_told: bool,
+    /// Whether the peer passes probes on.
+    pub(super) peer_probes: bool,
+    /// When it was released.
+    pub(super) up_at: Instant,
+    pub(super) next_probe: Instant,
+    /// Which probes of the hub's it has passed on.
+    pub(super) probe_cursor: u64,
     pub(super) events: Deque<Event, 8>,
     pub(super) ended: Option<Ended>,
 }
@@ -246,6 +270,10 @@ impl Link {
             buses: String::new(),
             asked: None,
             is_filter_told: false,
+            peer_probes: false,
+            up_at: now,
+            next_probe: now,
+            probe_cursor: 0,
             events: Deque::new(),
             ended: None,
         }
@@ -279,17 +307,46 @@ impl Link {
     /// greetings was handled or is sent.
     #[must_use]
     pub fn on_hold(&self) -> Option<u64> {
-        self.hold.filter(|_| self.ended.is_none()).map(|hold| hold.bus_id)
+        match self.hold.filter(|_| self.ended.is_none())?.until {
+            Until::Released(bus_id) => Some(bus_id),
+            Until::Probed(_) => None,
+        }
     }
 
-    /// Nothing speaks against the link. [`Link::handle_input`] is to be called next, with what it
-    /// did not take, or with nothing.
-    pub fn release(&mut self) {
-        if self.on_hold().is_some()
-            && let Some(Hold { restarted, .. }) = self.hold.take()
-        {
+    /// Whether it takes no input now: until [`Link::release`], or for some time until it is sure
+    /// that it closes no ring. [`Link::handle_input`] is to be called when it does again, with what
+    /// it did not take, or with nothing.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.hold.is_some() && self.ended.is_none()
+    }
+
+    /// Nothing that the shell knows of speaks against the link.
+    pub fn release<M: Memory>(&mut self, now: Instant, hubs: &[Hub<M>]) {
+        let Some(Hold { restarted, .. }) = self.hold.filter(|_| self.on_hold().is_some()) else {
+            return;
+        };
+        let hub = self.place.and_then(|place| hubs.get(place.hub));
+        self.up_at = now;
+        self.next_probe = now + PROBE_EVERY;
+        if self.probes() && hub.is_some_and(|hub| hub.has_other_ways(self.id)) {
+            self.outbox.probe = true;
+            let wait = self.place.zip(hub).map_or(PROBE_WAIT, |(at, hub)| hub.probe_wait(at.peer));
+            self.hold = Some(Hold { until: Until::Probed(now + wait), restarted });
+        } else {
+            self.hold = None;
             self.event(Event::Up { restarted });
         }
+    }
+
+    /// Whether to send probes: who dials does, where the other side knows them.
+    fn probes(&self) -> bool {
+        self.asks_for.is_some() && self.peer_probes
+    }
+
+    /// How long the link has been up, if we are the side that counts.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        self.asks_for.is_some().then(|| now.since(self.up_at))
     }
 
     /// Why it is over, if it is.
@@ -339,11 +396,20 @@ impl Link {
         }
         let Some(place) = self.place else { return };
         let Some(hub) = hubs.get_mut(place.hub) else { return };
-        if self.phase == Phase::Live {
+        let was_up = self.phase == Phase::Live;
+        let gave_way = was_up && hub.link_of(place.peer) != Some(self.id);
+        if was_up {
             hub.leave(now, place.peer, self.id, reason == Ended::Bye);
         }
-        if matches!(reason, Ended::Refused(Refusal::LOOP) | Ended::WeRefused(Refusal::LOOP)) {
-            hub.displaced(place.peer);
+        hub.forget_probes(self.id);
+        if let Ended::Refused(Refusal::LOOP | Refusal::RING)
+        | Ended::WeRefused(Refusal::LOOP | Refusal::RING) = reason
+        {
+            let said_nothing = self.hold.is_some() || matches!(reason, Ended::Refused(_));
+            let is_unread = said_nothing && self.options.wants_frames && !self.has_start;
+            if !gave_way {
+                hub.displaced(place.peer, was_up, is_unread);
+            }
         }
     }
 
@@ -364,8 +430,15 @@ impl Link {
             return None;
         }
         let mut next = self.heard + self.silence_max;
+        if let Some(Hold { until: Until::Probed(until), .. }) = self.hold {
+            // The peer must not take it for dead meanwhile.
+            return Some(until.min(self.next_ping));
+        }
         if self.phase == Phase::Live && self.hold.is_none() {
             next = next.min(self.next_ping);
+            if self.probes() {
+                next = next.min(self.next_probe);
+            }
             let waits = |place: Place| hubs.get(place.hub).map(|hub| hub.has_receipt(place.peer));
             if self.is_drained && self.place.and_then(waits) == Some(true) {
                 next = next.min(self.next_receipt);
@@ -383,12 +456,37 @@ impl Link {
         if self.ended.is_some() {
             return;
         }
+        if let Some(Hold { until: Until::Probed(until), restarted }) = self.hold {
+            if now >= until {
+                self.notice_ring(now, hubs);
+                if self.ended.is_some() {
+                    return;
+                }
+                // What the peer said meanwhile waits to be handled.
+                self.heard = now;
+                self.hold = None;
+                self.event(Event::Up { restarted });
+            } else if now >= self.next_ping {
+                self.ping_is_due(now);
+            }
+            return;
+        }
+        if self.phase == Phase::Live && self.probes() && now >= self.next_probe {
+            self.next_probe = now + PROBE_EVERY;
+            let hub = self.place.and_then(|place| hubs.get(place.hub));
+            self.outbox.probe = hub.is_some_and(|hub| hub.has_other_ways(self.id));
+        }
         if now >= self.heard + self.silence_max {
             let reason = if self.phase == Phase::Live { Ended::Silent } else { Ended::NoGreeting };
             self.close(now, hubs, reason);
         } else if self.phase == Phase::Live && now >= self.next_ping {
-            self.next_ping = now + self.options.heartbeat;
-            self.outbox.ping = true;
+            self.ping_is_due(now);
         }
+    }
+
+    fn ping_is_due(&mut self, now: Instant) {
+        let settling = if self.clock.is_settled() { Duration::MAX } else { SETTLING_INTERVAL };
+        self.next_ping = now + self.options.heartbeat.min(settling);
+        self.outbox.ping = true;
     }
 }

@@ -104,8 +104,10 @@ mod peer;
 mod queue;
 mod record;
 mod resume;
+mod ring;
 mod stream;
 pub mod time;
+mod ways;
 pub mod wire;
 
 pub use ask::{Asking, Heard, report};
@@ -119,3 +121,4 @@ pub use link::{
 pub use output::RECORD_MAX;
 pub use peer::{Counters, Outcome, PeerNumber, Progress};
 pub use queue::{ECHO_OVERDUE, HANDED_MAX, OFFER_MAX, PEERS_MAX, Slot, Slots};
+pub use ring::{HOPS_MAX, PROBE_EVERY, PROBE_WAIT};

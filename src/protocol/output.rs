@@ -9,7 +9,10 @@ use super::link::{BUS_LIST_MAX, Link, Phase, Place};
 use super::record::seal;
 use super::stream::write;
 use super::time::{Instant, micros};
-use super::wire::{FILLER, Hello, LENGTH_MAX, MESSAGE_MAX, Message, PREAMBLE_SIZE, Ping, preamble};
+use super::wire::{
+    FEATURE_PROBE, FILLER, Hello, LENGTH_MAX, MESSAGE_MAX, Message, PREAMBLE_SIZE, Ping, Probe,
+    Refusal, preamble,
+};
 
 /// Room [`Link::poll_transmit`] needs to make progress: one record of any kind.
 pub const RECORD_MAX: usize = LENGTH_MAX + MESSAGE_MAX;
@@ -26,6 +29,7 @@ impl Link {
         out: &mut [u8],
     ) -> usize {
         self.notice_replacement(now, hubs);
+        self.notice_ring(now, hubs);
         let mut used = 0;
         if self.outbox.preamble
             && let Some(room) = out.get_mut(..PREAMBLE_SIZE)
@@ -60,10 +64,20 @@ impl Link {
         }
     }
 
+    pub(super) fn notice_ring<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>]) {
+        let Some(place) = self.place.filter(|_| self.is_live()) else { return };
+        if hubs.get_mut(place.hub).is_some_and(|hub| hub.closes_ring(self.id)) {
+            self.close(now, hubs, super::link::Ended::WeRefused(Refusal::RING));
+        }
+    }
+
     /// Writes the next record; 0 if there is none.
     fn record<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
         let Some(content) = out.get_mut(LENGTH_MAX..RECORD_MAX) else { return 0 };
         let mut length = self.special(now, hubs, content);
+        if length == 0 && self.is_live() {
+            length = self.probe(now, hubs, content);
+        }
         if length == 0 && self.is_live() && self.hold.is_none() {
             length = self.live(now, hubs, content);
         }
@@ -101,7 +115,7 @@ impl Link {
 
     fn hello<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
         let mut hello = Hello {
-            features: 0,
+            features: FEATURE_PROBE,
             bus: "",
             history: 1,
             bus_id: 1,
@@ -124,18 +138,44 @@ impl Link {
         write(&Message::Hello(hello), out)
     }
 
+    /// Our own probe, or one of others that is to be passed on.
+    fn probe<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
+        let Some(hub) = self.place.and_then(|place| hubs.get_mut(place.hub)) else { return 0 };
+        if core::mem::take(&mut self.outbox.probe) {
+            let probe = hub.issue_probe(now, self.id, now.since(self.up_at));
+            return write(&Message::Probe(probe), out);
+        }
+        if self.on_hold().is_some() {
+            return 0;
+        }
+        // The peer must not take a link that waits for dead.
+        if self.hold.is_some() && core::mem::take(&mut self.outbox.ping) {
+            return write(&Message::Ping(self.ping(now)), out);
+        }
+        // Two links of a ring that come up together find each other out by this.
+        if !self.peer_probes {
+            return 0;
+        }
+        let age_us = self.age(now).map_or(u64::MAX, micros);
+        hub.next_probe(&mut self.probe_cursor, Some(self.id)).map_or(0, |probe| {
+            let youngest_us = probe.youngest_us.min(age_us);
+            write(&Message::Probe(Probe { youngest_us, ..probe }), out)
+        })
+    }
+
     /// What a live link says, most urgent first.
     fn live<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
         let Some(Place { hub, peer }) = self.place else { return 0 };
         let Some(hub) = hubs.get_mut(hub) else { return 0 };
+        // Before any frame: it says how old they are.
+        if core::mem::take(&mut self.outbox.ping) {
+            return write(&Message::Ping(self.ping(now)), out);
+        }
         if core::mem::take(&mut self.outbox.start) {
             let length = hub.start(peer, out);
             if length > 0 {
                 return length;
             }
-        }
-        if core::mem::take(&mut self.outbox.ping) {
-            return write(&Message::Ping(self.ping(now)), out);
         }
         let version = hub.status_version();
         if self.status_told != Some(version) {

@@ -1,10 +1,13 @@
 //! What is remembered of a peer, over all its links: how far each side got, and what became of
 //! every frame.
 
+use core::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filters;
 use super::history::{Cursor, Entry, Origin};
+use super::ring::{Budget, PROBE_WAIT};
 use super::time::Instant;
 
 /// A peer's place in its hub's table.
@@ -226,6 +229,36 @@ impl Outbound {
     }
 }
 
+/// Other records that are of the same peer: it has two names, or dials us as well as we it. What came by
+/// one of them is its own, too.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Also {
+    /// A bit for each record.
+    records: u128,
+    /// Where the history stood when the last of them was made.
+    joined: u64,
+}
+
+impl Also {
+    pub(super) fn add(&mut self, number: usize, joined: u64) {
+        self.records |= bit(number);
+        self.joined = self.joined.max(joined);
+    }
+
+    /// The record is another peer's now.
+    pub(super) fn remove(&mut self, number: usize) {
+        self.records &= !bit(number);
+    }
+
+    fn brought(&self, number: usize, position: u64) -> bool {
+        self.records & bit(number) != 0 && position >= self.joined
+    }
+}
+
+fn bit(number: usize) -> u128 {
+    u32::try_from(number).ok().and_then(|number| 1_u128.checked_shl(number)).unwrap_or(0)
+}
+
 /// A peer, known by the id of its history.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
@@ -238,6 +271,8 @@ pub(super) struct Peer {
     pub(super) last_used: Instant,
     /// Whether it may come back for what it has missed: it did not say goodbye, and wants frames.
     pub(super) may_resume: bool,
+    /// When it made the newest of its greetings, on its clock (microseconds).
+    pub(super) greeted_us: u64,
     /// Frames in our history before this position are not its own, whatever their origin says.
     pub(super) joined: u64,
     pub(super) inbound: Inbound,
@@ -247,16 +282,32 @@ pub(super) struct Peer {
     pub(super) links: u64,
     /// Which of our frames it asks for.
     pub(super) filters: Filters,
-    /// Whether the last link was refused because something else joins the two buses.
+    /// Whether something else joins the two buses: a link was refused for it, and none carried frames since.
     pub(super) displaced: bool,
+    /// Where the stream to it stood when the last link came up, and how many frames waited for it.
+    pub(super) came_up: (Progress, u64),
+    /// What other records of the same peer brought.
+    pub(super) also: Also,
+    /// How long a new link waits to see that it closes no ring.
+    pub(super) probe_wait: Duration,
+    pub(super) probe_budget: Budget,
 }
 
 impl Peer {
     /// Whether a frame of our history is meant for this peer, which has this number, where only
     /// frames that pass `out` leave the bus.
     pub(super) fn wants(&self, number: usize, out: &Filters, entry: &Entry) -> bool {
-        let is_own = entry.origin == Origin::Peer(number as u8) && entry.position >= self.joined;
+        let is_own = match entry.origin {
+            Origin::Peer(from) if usize::from(from) == number => entry.position >= self.joined,
+            Origin::Peer(from) => self.also.brought(from.into(), entry.position),
+            Origin::Bus => false,
+        };
         !is_own && out.passes(&entry.frame) && self.filters.passes(&entry.frame)
+    }
+
+    /// Whether its frames go another way, as far as we know, and there is no link that may take over.
+    pub(super) fn is_standby(&self) -> bool {
+        self.displaced && self.link.is_none()
     }
 
     pub(super) fn new(history: u64, dialled: bool, now: Instant, joined: u64) -> Self {
@@ -266,6 +317,7 @@ impl Peer {
             dialled,
             last_used: now,
             may_resume: true,
+            greeted_us: 0,
             joined,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
@@ -273,6 +325,10 @@ impl Peer {
             links: 0,
             filters: Filters::ALL,
             displaced: false,
+            came_up: (Progress::default(), 0),
+            also: Also::default(),
+            probe_wait: PROBE_WAIT,
+            probe_budget: Budget::default(),
         }
     }
 }

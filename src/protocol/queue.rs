@@ -336,6 +336,12 @@ impl<S: Slots> Queue<S> {
         self.offered.get(index).and_then(|number| self.slot(*number)).map_or(0, |s| s.stamp_us)
     }
 
+    /// When that was on our clock.
+    pub(super) fn offered_born(&self, index: usize) -> Instant {
+        let slot = self.offered.get(index).and_then(|number| self.slot(*number));
+        slot.map_or_else(Instant::default, |slot| slot.born)
+    }
+
     /// The kernel took the first `count` frames offered; the others wait on.
     pub(super) fn taken(&mut self, now: Instant, count: usize) {
         for number in self.offered.iter().take(count) {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::filter::Filters;
 use super::history::{Cursor, Entry};
 use super::hub::{Hub, Memory};
-use super::peer::{Counters, Inbound, Outbound, Outcome, Peer, Progress, total};
+use super::peer::{Counters, Inbound, Outbound, Outcome, Progress, total};
 use super::time::Instant;
 use super::wire::{From, Hello, Refusal, Seen};
 
@@ -39,13 +39,13 @@ impl<M: Memory> Hub<M> {
         if known.links > 0 && known.history == hello.history && known.filters != filters {
             return Err(Refusal::PROTOCOL);
         }
+        let lost = self.meet_other_names(number, hello.history)?;
         let is_new = self.meet(number, hello.history);
         if let Some(peer) = self.peers.get_mut(number) {
             peer.filters = filters;
         }
-        let was_displaced = self.peers.get(number).is_some_and(|peer| peer.displaced);
-        if was_displaced {
-            self.begin_displaced(number);
+        if lost.is_some() || self.is_displaced(number) {
+            self.begin_displaced(number, lost.unwrap_or(0));
         } else if self.is_unknown(number) {
             self.begin_unknown(now, number, hello);
         } else if !is_new {
@@ -53,6 +53,10 @@ impl<M: Memory> Hub<M> {
         }
         self.end_ring(now, number);
         let head = self.history.head();
+        // Nobody asks of a first link, or of one that is not the only way.
+        let is_counted =
+            self.peers.get(number).is_some_and(|peer| peer.links > 0 && !peer.displaced);
+        let waiting = if is_counted { self.waiting(number) } else { 0 };
         let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
         let outbound = &mut peer.outbound;
         outbound.window = hello.window;
@@ -61,46 +65,17 @@ impl<M: Memory> Hub<M> {
         if !outbound.wanted {
             outbound.begin(head, 0);
         }
+        peer.came_up = (outbound.progress, waiting);
         peer.link = Some(link);
         peer.may_resume = hello.window > 0;
+        peer.greeted_us = hello.clock_us;
         peer.links += 1;
         peer.last_used = now;
         Ok(())
     }
 
-    /// A link to the peer was refused because something else joins the two buses already: what our
-    /// bus shows until the next one is there reaches the peer's bus that way.
-    pub(super) fn displaced(&mut self, number: usize) {
-        // A newer link of the peer's that stands is what joins them.
-        if let Some(peer) = self.peers.get_mut(number).filter(|peer| peer.link.is_none()) {
-            peer.displaced = true;
-        }
-    }
-
-    /// The way that displaced our link is gone: a new stream from here, or every frame it carried
-    /// would come a second time, and those from the peer's bus would go back there.
-    fn begin_displaced(&mut self, number: usize) {
-        let head = self.history.head();
-        if let Some(peer) = self.peers.get_mut(number) {
-            peer.displaced = false;
-            peer.outbound.receiver_lost();
-            peer.outbound.begin(head, 0);
-        }
-    }
-
-    /// Where two processes have dialled each other, only our own link stays.
-    fn end_ring(&mut self, now: Instant, number: usize) {
-        let Some(Peer { dialled: true, history, .. }) = self.peers.get(number).copied() else {
-            return;
-        };
-        for peer in self.peers.iter_mut().filter(|peer| !peer.dialled && peer.history == history) {
-            peer.link = None;
-            peer.last_used = now;
-        }
-    }
-
     /// Takes note of the peer's history; `true` if it is not the one we knew.
-    fn meet(&mut self, number: usize, history: u64) -> bool {
+    pub(super) fn meet(&mut self, number: usize, history: u64) -> bool {
         let Some(peer) = self.peers.get_mut(number) else { return false };
         if peer.history == history {
             return false;
@@ -110,6 +85,7 @@ impl<M: Memory> Hub<M> {
         if had_one {
             peer.restarts += 1;
             peer.outbound.receiver_lost();
+            self.is_somebody_else(number);
             self.restart_inbound(number);
         }
         had_one
@@ -142,6 +118,7 @@ impl<M: Memory> Hub<M> {
                 if let (Some(outbound), Some(missed)) = (outbound, missed) {
                     outbound.done = seen.done;
                     outbound.begin(head, 0);
+                    outbound.begun.position = seen.progress.position;
                     outbound.progress = Progress { position: head.position, ..seen.progress };
                     outbound.progress.lost += missed;
                     return;
@@ -189,7 +166,7 @@ impl<M: Memory> Hub<M> {
     /// `None` if its account does not fit what was sent.
     fn rewound(&self, number: usize, seen: &Seen) -> Option<Outbound> {
         let mut outbound = self.peers.get(number)?.outbound;
-        if !seen.is_possible() {
+        if !seen.is_possible() || seen.progress.position < outbound.begun.position {
             return None;
         }
         let cursor = self.history.seek(seen.progress.position);

@@ -54,6 +54,7 @@ impl<M: Memory> Hub<M> {
         if inbound.started && !start.follows(&inbound.progress) {
             self.restart_inbound(number);
         }
+        self.goes_on(number, start.frames)?;
         let inbound = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.inbound;
         let known = inbound.progress;
         if start.frames != known.frames {

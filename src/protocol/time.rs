@@ -14,6 +14,13 @@ impl Instant {
         Self(micros)
     }
 
+    /// The moment of a sum modulo 2^64, as sums of what peers say are; what was before the clock's start
+    /// counts as its start.
+    #[must_use]
+    pub(super) const fn from_wrapped_micros(micros: u64) -> Self {
+        Self(if micros.cast_signed() < 0 { 0 } else { micros })
+    }
+
     /// Microseconds since the clock's start.
     #[must_use]
     pub const fn as_micros(self) -> u64 {

@@ -35,6 +35,9 @@ pub const FRAMES_MAX: usize = MESSAGE_MAX - 3;
 /// Most bytes of text in one [`Message::Report`]: the rest is its tag, the text's length, two flags.
 pub const REPORT_TEXT_MAX: usize = MESSAGE_MAX - 5;
 
+/// The bit of [`Hello::features`] of a side that passes [`Message::Probe`] on.
+pub const FEATURE_PROBE: u32 = 1;
+
 /// A preamble's mode byte for a link without encryption.
 pub const MODE_PLAIN: u8 = 0;
 
@@ -79,12 +82,14 @@ pub enum Message<'a> {
     Report(Report<'a>),
     /// Before a greeting: send me only frames that pass these [`Filters`](super::Filters), as text.
     Filter(&'a str),
+    /// Is there a way back to where this began? Only to a peer with [`FEATURE_PROBE`].
+    Probe(Probe),
 }
 
 /// A greeting: who is there, what it has, and what it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello<'a> {
-    /// Optional abilities, one bit each; none is defined in version 1.
+    /// Optional abilities, one bit each: [`FEATURE_PROBE`].
     pub features: u32,
     /// The accepting side's bus. Empty from the dialling side: list the buses.
     pub bus: &'a str,
@@ -100,7 +105,7 @@ pub struct Hello<'a> {
     pub heartbeat_ms: u32,
     /// Receipts for the sender's frames may be this far apart (microseconds).
     pub receipts_us: u32,
-    /// The sender's monotonic clock (microseconds).
+    /// The sender's monotonic clock (microseconds), which tells its greetings' order.
     pub clock_us: u64,
     /// What the sender has of the receiver's history, or of an earlier one on the same bus.
     pub seen: Option<Seen>,
@@ -181,6 +186,17 @@ pub struct Report<'a> {
     pub is_up: bool,
 }
 
+/// What finds rings; see the module `ring`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// By which the bus where it began knows it.
+    pub token: u64,
+    /// How long the youngest link on its way had been up (microseconds).
+    pub youngest_us: u64,
+    /// How many more links it may pass.
+    pub hops: u8,
+}
+
 /// How a bus is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BusStatus {
@@ -241,6 +257,10 @@ impl BusState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal(pub u8);
 
+/// What both sides say of a ring.
+const RING: &str = "the link would close a ring: the two buses are joined already, over other \
+                    links, and frames would run round for ever; end one of the links";
+
 impl Refusal {
     /// There is no bus of that name.
     pub const NO_SUCH_BUS: Self = Self(1);
@@ -253,6 +273,8 @@ impl Refusal {
     pub const PROTOCOL: Self = Self(4);
     /// A newer link of the same peer has taken over.
     pub const REPLACED: Self = Self(5);
+    /// The buses at its ends are joined already, over other links.
+    pub const RING: Self = Self(6);
 
     /// One sentence for the operator of the side that refuses.
     #[must_use]
@@ -265,6 +287,10 @@ impl Refusal {
             }
             Self::FULL => "there are as many links as this side can hold",
             Self::PROTOCOL => "it sent what is not of the protocol",
+            Self::REPLACED => {
+                "it was held up on its way, and the peer has given it up for a newer link"
+            }
+            Self::RING => RING,
             _ => "it cannot be",
         }
     }
@@ -285,6 +311,7 @@ impl Refusal {
                 "the peer could not understand what was sent; do both ends run the same version?"
             }
             Self::REPLACED => "a newer link from the same process has taken this one's place",
+            Self::RING => RING,
             _ => "the peer gave a reason this version does not know; is the peer newer?",
         }
     }

@@ -107,13 +107,7 @@ fn a_client_that_never_reads_delays_nobody_and_gets_everything_later() {
 fn a_client_that_is_overtaken_learns_how_many_frames_it_lost() {
     const COUNT: u64 = 40_000;
     let pair = Pair::new();
-    for namespace in [&pair.board, &pair.pc] {
-        // TCP would else take megabytes before the history feels anything.
-        for name in ["tcp_rmem", "tcp_wmem"] {
-            let small = format!("echo 4096 16384 65536 >/proc/sys/net/ipv4/{name}");
-            namespace.run_program("sh", &["-c", &small]);
-        }
-    }
+    pair.small_tcp_buffers();
     let arguments = ["serve", "vcan0", "--listen", BOARD, "--insecure", "--history", "64K"];
     let server = Process::canspan(&pair.board, &arguments);
     server.says("listening on");

@@ -3,13 +3,17 @@
 //! Its driver is a full one: bit rate, modes and state by netlink, error frames with counters, bus-off that takes the
 //! carrier away. It has no automatic restart, and no CAN FD.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
 use std::{
     fs::File,
     io::{Read, Write},
     os::fd::OwnedFd,
     sync::{Arc, Mutex},
     thread,
+    time::Instant,
 };
 
 use crate::{
@@ -22,6 +26,8 @@ pub(crate) struct Adapter {
     line: File,
     said: Arc<Mutex<String>>,
     stuck: Arc<AtomicBool>,
+    /// How long a frame takes on the line, in microseconds.
+    frame_us: Arc<AtomicU64>,
     driver: Option<OwnedFd>,
 }
 
@@ -41,18 +47,25 @@ impl Adapter {
         let stuck = Arc::new(AtomicBool::new(false));
         let (mut reader, into, is_stuck) =
             (line.try_clone().unwrap(), Arc::clone(&said), Arc::clone(&stuck));
+        let frame_us = Arc::<AtomicU64>::default();
+        let pace = Arc::clone(&frame_us);
         thread::spawn(move || {
             let mut bytes = [0; 256];
             loop {
                 while is_stuck.load(Ordering::Relaxed) {
-                    thread::sleep(core::time::Duration::from_millis(5));
+                    thread::sleep(Duration::from_millis(5));
                 }
+                let (began, frame) = (Instant::now(), pace.load(Ordering::Relaxed));
                 // The end of the line is an error here.
                 let Ok(count @ 1..) = reader.read(&mut bytes) else { return };
                 into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+                let frames = bytes[..count].iter().filter(|byte| **byte == b'\r').count() as u64;
+                thread::sleep(
+                    Duration::from_micros(frame * frames).saturating_sub(began.elapsed()),
+                );
             }
         });
-        Self { line, said, stuck, driver: Some(driver) }
+        Self { line, said, stuck, frame_us, driver: Some(driver) }
     }
 
     /// The firmware says something to the driver: `sw097032` for a state with receive and transmit counters
@@ -64,6 +77,11 @@ impl Adapter {
     /// All the driver has said to the firmware, a carriage return after each.
     pub(crate) fn heard(&self) -> String {
         self.said.lock().unwrap().clone()
+    }
+
+    /// Takes no more frames from the driver than so many in a second, as a bus does whose bit rate allows no more.
+    pub(crate) fn limit(&self, frames_per_s: u64) {
+        self.frame_us.store(1_000_000 / frames_per_s, Ordering::Relaxed);
     }
 
     /// Takes frames from the driver no more, as a controller nobody acknowledges; or takes them again.

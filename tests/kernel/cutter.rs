@@ -23,6 +23,8 @@ pub(crate) enum Cut {
     ServerUnaware,
     /// The server is told; the client is left with a half-open link that is silent.
     ClientUnaware,
+    /// Nobody is told, and what either end still says vanishes: a NAT that has forgotten the flow.
+    Forgotten,
 }
 
 /// A client's connection and the one made for it.
@@ -78,6 +80,7 @@ impl Cutter {
                 Cut::Both => &[&client, &server],
                 Cut::ServerUnaware => &[&client],
                 Cut::ClientUnaware => &[&server],
+                Cut::Forgotten => &[],
             };
             for end in told {
                 // A reset, not an orderly end: what this end has not read yet is gone.
@@ -88,6 +91,7 @@ impl Cutter {
                 Cut::Both => {}
                 Cut::ServerUnaware => links.dangling.push(server),
                 Cut::ClientUnaware => links.dangling.push(client),
+                Cut::Forgotten => links.dangling.extend([client, server]),
             }
         }
         had_one
@@ -123,11 +127,12 @@ fn is_open(stream: &TcpStream) -> bool {
     open
 }
 
-/// Copies until either end is gone. An end that closed by itself takes the other along.
+/// Copies until either end is gone, or the link is cut: then what still comes is nobody's. An end that closed by itself
+/// takes the other along.
 fn pump(mut from: TcpStream, mut to: TcpStream, ended: &AtomicBool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..count]).is_err() {
+        if !ended.load(Ordering::Relaxed) && to.write_all(&buffer[..count]).is_err() {
             return;
         }
     }

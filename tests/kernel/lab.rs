@@ -206,6 +206,16 @@ impl Pair {
         }
     }
 
+    /// Gives TCP little room: it would else take megabytes before the history feels anything.
+    pub(crate) fn small_tcp_buffers(&self) {
+        for namespace in [&self.board, &self.pc] {
+            for name in ["tcp_rmem", "tcp_wmem"] {
+                let small = format!("echo 4096 16384 65536 >/proc/sys/net/ipv4/{name}");
+                namespace.run_program("sh", &["-c", &small]);
+            }
+        }
+    }
+
     /// `canspan serve` on the board, listening to the PC; returns once it listens.
     pub(crate) fn serve(&self, buses: &[&str]) -> Process {
         let arguments = [&["serve"], buses, &["--listen", BOARD, "--insecure"]].concat();

@@ -142,6 +142,37 @@ fn create_makes_the_interface_and_a_clean_end_removes_it() {
 }
 
 #[test]
+fn what_was_made_before_a_crash_is_removed_at_the_next_clean_end() {
+    let pair = Pair::without_can();
+    pair.board.add_vcan("vcan0", 72);
+    let _server = pair.serve(&["vcan0"]);
+    let first = pair.connect(&["vcan0:car", "--create"]);
+    carries(&pair, "car");
+    // Killed, with no chance to clean up.
+    drop(first);
+    assert!(pair.pc.has("car"), "nobody is there to remove it");
+    let second = pair.connect(&["vcan0:car", "--create"]);
+    carries(&pair, "car");
+    second.stop().succeeded();
+    assert!(!pair.pc.has("car"), "what canspan made is still there");
+}
+
+#[test]
+fn an_interface_that_another_process_uses_is_left_to_it() {
+    let pair = Pair::without_can();
+    pair.board.add_vcan("vcan0", 72);
+    pair.board.add_vcan("vcan1", 72);
+    let _server = pair.serve(&["vcan0", "vcan1"]);
+    let first = pair.connect(&["vcan0:car", "--create"]);
+    let second = pair.connect(&["vcan1:car", "--create"]);
+    second.stop().succeeded();
+    assert!(pair.pc.has("car"), "the first has it open");
+    carries(&pair, "car");
+    first.stop().succeeded();
+    assert!(!pair.pc.has("car"), "nobody uses it any more");
+}
+
+#[test]
 fn both_signals_end_both_commands_with_counters_and_exit_0() {
     let pair = Pair::new();
     for signal in [libc::SIGTERM, libc::SIGINT] {

@@ -15,7 +15,7 @@ const HISTORY: u64 = 4 << 20;
 const BESIDE: u64 = 2 << 20;
 
 /// A process's resident memory in bytes: all of it, and without pages of files.
-fn resident(process: &Process) -> (u64, u64) {
+pub(crate) fn resident(process: &Process) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let field = |name: &str| {
         let line = status

@@ -12,7 +12,7 @@ const REASON: &str = "already joined these two buses";
 const TAKEN_OVER: Duration = Duration::from_secs(15);
 
 /// A frame sent in one place is on each bus exactly once, 2 s later.
-fn crosses_once(from: &Namespace, buses: &[&Namespace], id: u32) {
+pub(crate) fn crosses_once(from: &Namespace, buses: &[&Namespace], id: u32) {
     let sockets: Vec<_> = buses.iter().map(|place| place.can_only("vcan0", id)).collect();
     from.run_program("cansend", &["vcan0", &format!("{id:03X}#0102")]);
     std::thread::sleep(Duration::from_secs(2));

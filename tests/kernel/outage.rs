@@ -16,13 +16,13 @@ const TO_BOARD: u32 = 0x200;
 const HEALED: Duration = Duration::from_secs(20);
 
 /// Numbered streams both ways at once, with a checker at each end.
-struct Traffic {
+pub(crate) struct Traffic {
     generators: [Generator; 2],
     checkers: [Checker; 2],
 }
 
 impl Traffic {
-    fn start(pair: &Pair, count: u64, rate: u64) -> Self {
+    pub(crate) fn start(pair: &Pair, count: u64, rate: u64) -> Self {
         let checker = |socket| Checker::start(socket, count, Duration::from_secs(30));
         let checkers = [
             checker(pair.pc.can_only("vcan0", TO_PC)),
@@ -36,7 +36,7 @@ impl Traffic {
     }
 
     /// Waits until frames sent from now on have come through, both ways.
-    fn flows(&self, what: &str) {
+    pub(crate) fn flows(&self, what: &str) {
         let sent = [self.generators[0].sent(), self.generators[1].sent()];
         let start = Instant::now();
         eventually(&format!("traffic flows both ways {what}"), HEALED, || {
@@ -45,7 +45,7 @@ impl Traffic {
         println!("    {what}: flows again after {:?}", start.elapsed());
     }
 
-    fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.generators.iter().all(Generator::is_running)
     }
 
@@ -57,7 +57,7 @@ impl Traffic {
     }
 
     /// Every frame came through, once, in order.
-    fn ends_whole(self) {
+    pub(crate) fn ends_whole(self) {
         let sent = self.generators.map(Generator::finish);
         let tallies = self.checkers.map(Checker::finish);
         println!("    to the PC {:?}; to the board {:?}", tallies[0], tallies[1]);
@@ -65,7 +65,7 @@ impl Traffic {
     }
 }
 
-fn through_cutter(pair: &Pair) -> (Cutter, Process) {
+pub(crate) fn through_cutter(pair: &Pair) -> (Cutter, Process) {
     let cutter = Cutter::start(&pair.pc, format!("{BOARD}:22677").parse().unwrap());
     let client =
         Process::canspan(&pair.pc, &["connect", &format!("127.0.0.1:{}", Cutter::PORT), "vcan0"]);
@@ -79,7 +79,7 @@ fn cut(cutter: &Cutter, traffic: &Traffic, number: u32, how: Cut) {
 }
 
 /// The counters at both ends' exit are all zero.
-fn end_without_loss(server: Process, client: Process) {
+pub(crate) fn end_without_loss(server: Process, client: Process) {
     counters(&client.stop().succeeded().err).all_zero();
     counters(&server.stop().succeeded().err).all_zero();
 }

@@ -1,13 +1,14 @@
 //! The state of a bus, whatever happens to its interface: known at both ends, healed from, and never a reason to put
 //! an old command on the bus.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::{collections::HashMap, thread, time::Instant};
+use std::{collections::HashMap, sync::Arc, thread, time::Instant};
 
 use crate::{
     controller::Adapter,
     lab::{BOARD, Pair, counters, eventually},
-    numbered::Generator,
+    numbered::{Checker, Generator},
     process::{Process, SOON, canspan},
     sys::{CanSocket, ERROR, Frame},
 };
@@ -145,48 +146,64 @@ fn a_virtual_bus_comes_back_from_bus_off_in_every_way_there_is() {
 
 #[test]
 fn after_an_outage_not_one_old_command_reaches_the_bus() {
-    const LIMIT: Duration = Duration::from_millis(500);
-    /// What this test's own two threads may be late by.
-    const SLACK: Duration = Duration::from_millis(150);
+    const LIMIT_US: u64 = 500_000;
+    /// What the two clocks' difference may be misjudged by.
+    const SLACK_US: u64 = 50_000;
+    /// The longest attempt to reach the board, 3 s, and the longest pause after it, 2 s.
+    const REACHED: Duration = Duration::from_millis(5_000 + 500);
     let pair = Pair::new();
     let server = serve(&pair, &["vcan0", "--max-age", "500ms"]);
     let client = pair.connect(&["vcan0"]);
-    let times = |socket: CanSocket| {
-        thread::spawn(move || {
-            let mut times = HashMap::new();
-            // Longer than the outage.
-            while let frames @ [_, ..] = &socket.receive(Duration::from_secs(8)).unwrap().frames[..]
-            {
-                let now = Instant::now();
-                times.extend(frames.iter().map(|frame| (frame.number(), now)));
-            }
-            times
-        })
+    // How many commands there are, once that is known.
+    let count = Arc::new(AtomicU64::new(u64::MAX));
+    let times = |socket| {
+        let count = Arc::clone(&count);
+        thread::spawn(move || times_until_the_last(&socket, &count))
     };
     let given = times(pair.pc.can_only("vcan0", TO_BOARD));
     let put = times(pair.board.can_only("vcan0", TO_BOARD));
-    let commands = Generator::start(pair.pc.can_sender("vcan0"), TO_BOARD, 900, 100);
+    let commands = Generator::start(pair.pc.can_sender("vcan0"), TO_BOARD, u64::MAX, 100);
     thread::sleep(Duration::from_secs(1));
     pair.plug(false);
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(30));
     pair.plug(true);
-    let sent = commands.finish();
+    client.says_times("vcan0: link up", 2, REACHED);
+    thread::sleep(Duration::from_secs(3));
+    let sent = commands.stop();
+    count.store(sent, Ordering::Relaxed);
     let (given, put) = (given.join().unwrap(), put.join().unwrap());
     assert_eq!(given.len() as u64, sent);
-    let age = |number| put[number].saturating_duration_since(given[number]);
-    let oldest = put.keys().map(age).max().unwrap_or_default();
+    let age_us = |number| put[number].saturating_sub(given[number]);
+    let oldest_us = put.keys().map(age_us).max().unwrap_or_default();
     let (client, server) = (client.stop().succeeded().err, server.stop().succeeded().err);
     let (client, server) = (counters(&client), counters(&server));
     let stale = client.get("stale");
     println!(
-        "    {sent} commands, {} put on the bus, the oldest after {oldest:?}; stale {stale}",
+        "    {sent} commands, {} put on the bus, the oldest after {oldest_us} us; stale {stale}",
         put.len()
     );
-    assert!(oldest <= LIMIT + SLACK, "a command of {oldest:?} ago reached the bus");
+    assert!(oldest_us <= LIMIT_US + SLACK_US, "a command of {oldest_us} us ago reached the bus");
     assert_eq!(server.get("stale"), stale, "{client:?}\n{server:?}");
     assert_eq!(put.len() as u64 + stale, sent, "{client:?}");
-    assert!(stale >= 300, "the outage was too short to prove anything: {stale} stale");
-    assert!(put.contains_key(&(sent - 1)), "the last command is missing");
+    assert!(stale >= 2_800, "the outage was too short to prove anything: {stale} stale");
+}
+
+/// When the kernel saw each numbered frame (microseconds since the Unix epoch), until the last of `count` came.
+fn times_until_the_last(socket: &CanSocket, count: &AtomicU64) -> HashMap<u64, u64> {
+    let (mut times, mut counted) = (HashMap::new(), None);
+    loop {
+        let received = socket.receive(Duration::from_millis(100)).unwrap();
+        assert_eq!(received.overflow, 0, "the test reads too slowly");
+        times.extend(received.frames.iter().map(Frame::number).zip(received.stamps_us));
+        let count = count.load(Ordering::Relaxed);
+        if times.contains_key(&count.wrapping_sub(1)) {
+            return times;
+        }
+        if count < u64::MAX {
+            let since = *counted.get_or_insert_with(Instant::now);
+            assert!(since.elapsed() < SOON, "the last of {count} commands is missing");
+        }
+    }
 }
 
 #[test]
@@ -212,6 +229,21 @@ fn an_interface_deleted_and_made_again_under_traffic_heals_on_either_side() {
     }
     assert!(server.is_running() && client.is_running());
     assert_eq!(client.err().matches("link up").count(), 1, "the link had to be made anew");
+}
+
+#[test]
+fn what_an_interface_showed_before_it_was_removed_is_carried() {
+    const COUNT: u64 = 150;
+    let pair = Pair::new();
+    let (mut server, _client) = pair.joined();
+    let checker = Checker::start(pair.pc.can_only("vcan0", 0x100), COUNT, SOON);
+    // Stopped, so that all of them wait in its socket when the interface goes.
+    server.signal(libc::SIGSTOP);
+    Generator::start(pair.board.can_sender("vcan0"), 0x100, COUNT, 10_000).finish();
+    pair.board.ip("link del vcan0");
+    server.signal(libc::SIGCONT);
+    server.says("vcan0: absent");
+    checker.finish().is_perfect(COUNT);
 }
 
 #[test]

@@ -181,6 +181,7 @@ impl CanSocket {
             option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)
                 .or_else(|_| option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER))?;
             option(&fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+            option(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMP, 1)?;
             let patience = libc::timeval { tv_sec: PATIENCE.as_secs().cast_signed(), tv_usec: 0 };
             option(&fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, patience)?;
             let mut address: libc::sockaddr_can = mem::zeroed();
@@ -250,7 +251,7 @@ impl CanSocket {
 
     /// Waits at most `patience` for frames and takes what is there, up to [`BATCH`]; empty when the time was up.
     pub(crate) fn receive(&self, patience: Duration) -> io::Result<Received> {
-        let mut received = Received { frames: Vec::with_capacity(BATCH), overflow: 0 };
+        let mut received = Received::default();
         let mut wait =
             libc::pollfd { fd: self.fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let patience = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
@@ -278,16 +279,23 @@ impl CanSocket {
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (message, bytes) in messages[..count].iter().zip(frames) {
             received.frames.push(Frame { bytes, size: message.msg_len as usize });
-            received.overflow = received.overflow.max(overflow(&message.msg_hdr));
+            received.overflow =
+                received.overflow.max(told(&message.msg_hdr, libc::SO_RXQ_OVFL).unwrap_or(0));
+            let seen: Option<libc::timeval> = told(&message.msg_hdr, libc::SCM_TIMESTAMP);
+            let us = seen.map_or(0, |at| at.tv_sec * 1_000_000 + at.tv_usec);
+            received.stamps_us.push(us.cast_unsigned());
         }
         Ok(received)
     }
 }
 
 /// What one call brought.
+#[derive(Default)]
 pub(crate) struct Received {
     /// The frames, in bus order.
     pub(crate) frames: Vec<Frame>,
+    /// When the kernel saw each, in microseconds since the Unix epoch.
+    pub(crate) stamps_us: Vec<u64>,
     /// How many frames this socket's own buffer had no room for, since it was opened.
     pub(crate) overflow: u32,
 }
@@ -297,21 +305,19 @@ pub(crate) struct Received {
 #[repr(align(8))]
 struct Control([u8; 64]);
 
-/// The kernel's count of frames it dropped for this socket, if the message carries one.
-fn overflow(header: &libc::msghdr) -> u32 {
+/// What the control message `kind` of `SOL_SOCKET` holds, if there is one; `T` is what the kernel puts there.
+fn told<T: Copy>(header: &libc::msghdr, kind: libc::c_int) -> Option<T> {
     // SAFETY: the kernel filled `header`; the macros walk inside its control buffer, and the value is read unaligned.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(header);
         while !control.is_null() {
-            if (*control).cmsg_level == libc::SOL_SOCKET
-                && (*control).cmsg_type == libc::SO_RXQ_OVFL
-            {
-                return ptr::read_unaligned(libc::CMSG_DATA(control).cast());
+            if (*control).cmsg_level == libc::SOL_SOCKET && (*control).cmsg_type == kind {
+                return Some(ptr::read_unaligned(libc::CMSG_DATA(control).cast()));
             }
             control = libc::CMSG_NXTHDR(header, control);
         }
     }
-    0
+    None
 }
 
 fn option<T: Copy>(

@@ -7,8 +7,9 @@ use canspan::protocol::{Frame, Outcome};
 use crate::world::{Shown, World};
 
 const BOARD: usize = 0;
-/// What the age of a frame may be misjudged by: the path's delay there, and the wait for the bus.
-const AGE_TOLERANCE_US: u64 = 20_000 + 20 * 300 + 5_000;
+/// What the age of a frame may be misjudged by: half of what a round trip may take that settles the
+/// clocks' difference, and the wait for the bus.
+const AGE_TOLERANCE_US: u64 = 50_000 + 20 * 300 + 5_000;
 
 fn source(frame: &Frame) -> usize {
     (frame.id().bits() & 0xFF) as usize

@@ -6,7 +6,13 @@
 //! sets how many there are.
 
 mod account;
+mod ends;
+mod late;
+mod mutual;
 mod net;
+mod outage;
+mod rings;
+mod standby;
 mod world;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -21,12 +27,19 @@ fn number_from(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
+/// Schedules of nodes that join their buses in rings.
+const RINGS: u64 = 300;
+
 fn run(seed: u64) {
-    let result = std::panic::catch_unwind(|| {
+    guarded(seed, || {
         let mut world = World::new(seed);
         world.run();
         world.check();
     });
+}
+
+fn guarded(seed: u64, schedule: impl FnOnce() + core::panic::UnwindSafe) {
+    let result = std::panic::catch_unwind(schedule);
     if let Err(panic) = result {
         eprintln!("the schedule fails again with CANSPAN_SEED={seed}");
         std::panic::resume_unwind(panic);
@@ -54,4 +67,18 @@ fn every_frame_is_delivered_once_in_order_or_counted_on_both_ends() {
             });
         }
     });
+}
+
+#[test]
+fn buses_joined_in_rings_are_left_with_one_way_between_any_two() {
+    for seed in number_from("CANSPAN_SEED").map_or(0..RINGS, |seed| seed..seed + 1) {
+        guarded(seed, || rings::Net::new(seed).check());
+    }
+}
+
+#[test]
+fn the_newest_link_of_a_ring_is_closed_before_a_frame_runs_round() {
+    for seed in number_from("CANSPAN_SEED").map_or(0..RINGS, |seed| seed..seed + 1) {
+        guarded(seed, || rings::a_ring_never_carries_a_frame(seed));
+    }
 }

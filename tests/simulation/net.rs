@@ -84,4 +84,12 @@ impl Pipe {
         self.end_seen |= over;
         over
     }
+
+    /// The receiver did not take these; they arrive first, again.
+    pub(crate) fn put_back(&mut self, now: u64, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.waiting += bytes.len();
+            self.chunks.push_front((now, bytes.to_vec()));
+        }
+    }
 }

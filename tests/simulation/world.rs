@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 
 use canspan::gateway::{Heap, HeapSlots};
 use canspan::protocol::time::Instant;
-use canspan::protocol::wire::BusState;
+use canspan::protocol::wire::{BusState, Refusal};
 use canspan::protocol::{
     Ended, Filters, Frame, Hub, Id, Link, LinkOptions, Place, Policy, RECORD_MAX,
 };
 
 use crate::net::Pipe;
+
+mod faults;
 
 const BOARD: usize = 0;
 /// Microseconds of traffic and faults.
@@ -68,7 +70,6 @@ struct Connection {
     ends: [End; 2],
     pipes: [Pipe; 2],
     delay: u64,
-    opened: u64,
 }
 
 pub(crate) struct World {
@@ -313,16 +314,34 @@ impl World {
             let asking = LinkOptions { filters: self.nodes[pc].filters[2], ..options };
             let link = Link::dial(self.local(pc), dialler, place, "can0", asking).unwrap();
             let answer = Link::accept(self.local(BOARD), acceptor, options);
-            self.connections[pc] = Some(Connection {
+            let mut connection = Connection {
                 ends: [
                     End { node: pc, link: Some(Box::new(link)), begun: false },
                     End { node: BOARD, link: Some(Box::new(answer)), begun: false },
                 ],
                 pipes: [Pipe::default(), Pipe::default()],
                 delay: self.rng.u64(10..20_000),
-                opened: self.now,
-            });
+            };
+            if self.now < STORM_US && self.rng.u8(..) < 30 {
+                self.give_up(pc, &mut connection);
+                self.old.push(connection);
+            } else {
+                self.connections[pc] = Some(connection);
+            }
         }
+    }
+
+    /// A PC has greeted and dials again, since no answer came: the greeting is still on its way, and may arrive after
+    /// those of later links.
+    fn give_up(&mut self, pc: usize, connection: &mut Connection) {
+        let (now, hubs) = (self.local(pc), &mut self.nodes[pc].hubs);
+        if let Some(mut link) = connection.ends[0].link.take() {
+            let used = link.poll_transmit(now, hubs, &mut self.out);
+            connection.pipes[0].send(self.now + connection.delay, &self.out[..used]);
+            link.close(now, hubs, Ended::Closed);
+        }
+        connection.pipes[0].is_closed = true;
+        connection.pipes[0].stalled_until = self.now + self.rng.u64(1_000..300_000);
     }
 
     fn deliver(&mut self) {
@@ -405,8 +424,12 @@ impl World {
                     connection.pipes[side].send(self.now + connection.delay, &out[..used]);
                 }
                 if let Some(reason) = link.ended() {
-                    let fair = !matches!(reason, Ended::WeRefused(_) | Ended::Refused(_))
-                        || matches!(reason, Ended::Refused(r) if r.0 == 5);
+                    let fair = match reason {
+                        Ended::WeRefused(refusal) | Ended::Refused(refusal) => {
+                            refusal == Refusal::REPLACED
+                        }
+                        _ => true,
+                    };
                     assert!(fair, "an honest peer was refused: {reason:?}");
                     end.link = None;
                     connection.pipes[side].is_closed = true;
@@ -449,72 +472,6 @@ impl World {
             }
             if taken == 0 {
                 break;
-            }
-        }
-    }
-
-    /// Something goes wrong, perhaps.
-    fn storm(&mut self) {
-        if self.now < self.next_fault {
-            return;
-        }
-        self.next_fault = self.now + self.rng.u64(1_000..300_000);
-        let pc = self.rng.usize(1..self.nodes.len());
-        match self.rng.u8(0..100) {
-            0..35 => self.fault_on_link(pc),
-            35..40 => self.restart(BOARD),
-            40..45 => self.restart(pc),
-            45..55 => {
-                let up = !self.nodes[BOARD].bus_up;
-                self.set_bus(BOARD, up);
-            }
-            55..60 => self.step_clock(pc),
-            _ => {}
-        }
-    }
-
-    fn calm(&mut self) {
-        if !self.nodes[BOARD].bus_up {
-            self.set_bus(BOARD, true);
-        }
-    }
-
-    fn set_bus(&mut self, number: usize, up: bool) {
-        let node = &mut self.nodes[number];
-        node.bus_up = up;
-        node.was_down = true;
-        if !up {
-            node.handed.clear();
-        }
-        node.hubs[0].set_state(if up { BusState::Up } else { BusState::Down }, None);
-    }
-
-    fn step_clock(&mut self, number: usize) {
-        let by = self.rng.i64(-3_600_000_000..3_600_000_000);
-        let node = &mut self.nodes[number];
-        node.offset = (node.offset + by).max(-1);
-        node.hubs[0].set_clock(node.offset);
-    }
-
-    fn fault_on_link(&mut self, pc: usize) {
-        let Some(connection) = self.connections[pc].as_mut() else { return };
-        match self.rng.u8(0..3) {
-            0 => {
-                for pipe in &mut connection.pipes {
-                    let keep = self.rng.usize(0..=pipe.waiting());
-                    pipe.cut(keep);
-                }
-            }
-            // The first greeting must not be late for the age of frames to be known well.
-            1 if self.now > connection.opened + 150_000 => {
-                let until = self.now + self.rng.u64(1_000..250_000);
-                let side = self.rng.usize(0..2);
-                connection.pipes[side].stalled_until = until;
-            }
-            _ => {
-                let both = self.rng.bool();
-                connection.pipes[0].is_black_hole = true;
-                connection.pipes[1].is_black_hole |= both;
             }
         }
     }

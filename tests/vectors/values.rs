@@ -2,7 +2,7 @@
 
 use canspan::protocol::entry::{self, ENTRY_MAX};
 use canspan::protocol::wire::{
-    BusState, BusStatus, Form, From, Hello, Message, Ping, Refusal, Report, Seen, Skip,
+    BusState, BusStatus, Form, From, Hello, Message, Ping, Probe, Refusal, Report, Seen, Skip,
 };
 use canspan::protocol::{Frame, Id, Kind, Progress};
 
@@ -94,7 +94,7 @@ pub(crate) fn batch() -> Vec<u8> {
 /// Name, text, message.
 pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Message<'_>)> {
     let hello = Hello {
-        features: 0,
+        features: 1,
         bus: "can0",
         history: 0x0123_4567_89AB_CDEF,
         bus_id: 0x1032_5476_98BA_DCFE,
@@ -158,6 +158,7 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         ("refuse-full", "code 3", Message::Refuse(Refusal::FULL)),
         ("refuse-protocol", "code 4", Message::Refuse(Refusal::PROTOCOL)),
         ("refuse-replaced", "code 5", Message::Refuse(Refusal::REPLACED)),
+        ("refuse-ring", "code 6", Message::Refuse(Refusal::RING)),
         ("refuse-unknown", "a code of a later version", Message::Refuse(Refusal(200))),
         ("buses-none", "there is no bus", Message::Buses("")),
         ("buses-two", "can0 and vcan1", Message::Buses("can0\nvcan1")),
@@ -213,6 +214,16 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
             Message::Filter("123:7FF,#0"),
         ),
         ("filter-all", "every frame", Message::Filter("#FFFFFFFF")),
+        (
+            "probe",
+            "token 11223344, the youngest link was up for 2.5 s, 31 more links",
+            Message::Probe(Probe { token: 0x1122_3344, youngest_us: 2_500_000, hops: 31 }),
+        ),
+        (
+            "probe-most",
+            "the largest numbers",
+            Message::Probe(Probe { token: u64::MAX, youngest_us: u64::MAX, hops: u8::MAX }),
+        ),
         ("report-last", "the end, not all is up", {
             Message::Report(Report { text: "}\n", more: false, is_up: false })
         }),

@@ -29,15 +29,24 @@ fn metric(
     name: &str,
     kind: &str,
     help: &str,
-    samples: impl Iterator<Item = (String, f64)>,
+    mut samples: impl Iterator<Item = (String, f64)>,
 ) {
-    let mut samples = samples.peekable();
-    if samples.peek().is_none() {
-        return;
-    }
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "# HELP canspan_{name} {help}\n# TYPE canspan_{name} {kind}");
-    for (labels, value) in samples {
+    write_metric(text, name, kind, help, &mut samples);
+}
+
+/// The same, made once and not for each kind of iterator: a board's flash is small.
+fn write_metric(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    samples: &mut dyn Iterator<Item = (String, f64)>,
+) {
+    for (number, (labels, value)) in samples.enumerate() {
+        // Writing to a string does not fail. Without a sample there is no heading either.
+        if number == 0 {
+            let _ = writeln!(text, "# HELP canspan_{name} {help}\n# TYPE canspan_{name} {kind}");
+        }
         let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
         let _ = writeln!(text, "canspan_{name}{labels} {value}");
     }

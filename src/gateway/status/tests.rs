@@ -12,6 +12,7 @@ fn snapshot() -> Snapshot {
         max_age_us: 500_000,
     };
     let can0 = BusView {
+        expects_peer: false,
         name: "can0".to_owned(),
         status,
         rates: Rates { nominal: Some(500_000), data: Some(2_000_000) },
@@ -21,6 +22,7 @@ fn snapshot() -> Snapshot {
         sent: 20,
     };
     let odd = BusView {
+        expects_peer: false,
         name: "a\"b\\c\u{1}ä".to_owned(),
         status: BusStatus { state: BusState::Up, ..BusStatus::default() },
         rates: Rates::default(),

@@ -1,10 +1,11 @@
 //! A peer that does not keep the rules ends its own link, and disturbs nobody else's. One test for
 //! each rule, and for each fault found by the property tests.
 
-#[path = "field/memory.rs"]
+#[path = "../field/memory.rs"]
 mod memory;
-#[path = "field/talk.rs"]
+#[path = "../field/talk.rs"]
 mod talk;
+mod ways;
 
 use core::time::Duration;
 
@@ -12,7 +13,8 @@ use canspan::protocol::entry;
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{BusState, Hello, Message, Refusal, Seen, Skip, preamble};
 use canspan::protocol::{
-    Ended, Frame, GREETING_TIMEOUT, Hub, Id, Link, LinkOptions, Place, Policy, Progress, RECORD_MAX,
+    Ended, Frame, GREETING_TIMEOUT, Hub, Id, Link, LinkOptions, Outcome, Place, Policy, Progress,
+    RECORD_MAX,
 };
 use memory::{Bounded, Heap};
 use talk::{hello, record};
@@ -167,29 +169,6 @@ fn a_peer_that_begins_again_and_again_takes_no_room_from_others() {
 }
 
 #[test]
-fn two_processes_that_dial_each_other_are_no_ring() {
-    for accepted_first in [false, true] {
-        let mut hubs = hubs(2);
-        let place = Place { hub: 0, peer: hubs[0].dial(NOW).unwrap() };
-        let mut ours = Link::dial(NOW, 1, place, "can0", LinkOptions::default()).unwrap();
-        let answer = |ours: &mut Link, hubs: &mut [Hub<Heap>]| {
-            ours.handle_input(NOW, &preamble(), hubs);
-            tell(ours, hubs, &[Message::Hello(hello())]);
-        };
-        if !accepted_first {
-            answer(&mut ours, &mut hubs);
-        }
-        let mut theirs = greeted(2, &mut hubs, hello());
-        if accepted_first {
-            answer(&mut ours, &mut hubs);
-            drain(&mut theirs, &mut hubs);
-        }
-        assert!(ours.is_live());
-        assert!(theirs.ended().is_some());
-    }
-}
-
-#[test]
 fn a_connection_that_takes_nothing_more_wakes_nobody_for_what_cannot_be_said() {
     let mut hubs = hubs(1);
     let mut link = greeted(1, &mut hubs, Hello { history: 66, ..hello() });
@@ -318,7 +297,7 @@ fn on_hold_nothing_is_handled_or_sent_but_greetings() {
         assert!(said.len() > preamble().len(), "the greeting is said");
         assert_eq!(hubs[0].peer_status(0).unwrap().sent.frames, 0);
 
-        link.release();
+        link.release(NOW, &hubs);
         assert_eq!(link.on_hold(), None);
         assert!(link.poll_event().is_some());
         // With nothing new it looks at what it had.
@@ -339,7 +318,7 @@ fn a_link_refused_on_hold_says_why_and_sends_no_frame() {
     link.close(NOW, &mut hubs, Ended::WeRefused(Refusal::LOOP));
     assert_eq!(link.on_hold(), None);
     assert!(!link.was_live());
-    link.release();
+    link.release(NOW, &hubs);
     assert_eq!(link.handle_input(NOW, &record(&Message::Frames(&frames(1))), &mut hubs), 0);
     assert!(!hubs[0].is_busy());
     let said = drain(&mut link, &mut hubs);
@@ -361,26 +340,34 @@ fn a_held_link_that_is_never_released_ends_in_time_and_wakes_nobody_before() {
 }
 
 #[test]
-fn whoever_takes_over_repeats_nothing_of_what_the_other_link_carried() {
+fn a_frame_from_before_our_clock_began_is_old_and_not_new() {
     let mut hubs = hubs(1);
+    hubs[0].set_policy(Policy { max_age: Some(Duration::from_millis(500)), ..*hubs[0].policy() });
+    // The peer runs for days, we for nine seconds; its frame is a minute old.
+    let theirs = 900_000_000_000;
+    let mut link = greeted(1, &mut hubs, Hello { clock_us: theirs, ..hello() });
     let frame = Frame::data_frame(Id::Standard(1), &[0]).unwrap();
-    let place = Place { hub: 0, peer: hubs[0].dial(NOW).unwrap() };
-    let answer = [preamble().to_vec(), record(&Message::Hello(hello()))].concat();
-    let options = LinkOptions { holds: true, ..LinkOptions::default() };
-    for id in 1..4 {
-        let mut link = Link::dial(NOW, id, place, "can0", options).unwrap();
-        link.handle_input(NOW, &answer, &mut hubs);
-        link.close(NOW, &mut hubs, Ended::WeRefused(Refusal::LOOP));
-        drain(&mut link, &mut hubs);
-        hubs[0].seen(&frame, 1, false);
+    let mut entry = [0; entry::ENTRY_MAX];
+    let used = entry::encode(&frame, theirs - 60_000_000, &mut entry).unwrap();
+    tell(&mut link, &mut hubs, &[START, Message::Clock(0), Message::Frames(&entry[..used])]);
+    assert_eq!(link.ended(), None);
+    assert_eq!(hubs[0].offer(NOW, &mut [frame; 1]), 0, "a command of a minute ago");
+    assert_eq!(hubs[0].peer_status(0).unwrap().received.of(Outcome::Stale), 1);
+}
+
+#[test]
+fn names_of_buses_that_are_swapped_are_those_that_peers_use() {
+    let hub = |name: &str, alias: &str, id| {
+        let mut hub: Hub<Heap> = Hub::new(name, id, vec![0; 8 * 4096], Bounded::new(8)).unwrap();
+        hub.set_alias(alias);
+        hub
+    };
+    let mut hubs = [hub("can1", "can0", 5), hub("can0", "can1", 6), hub("can2", "can7", 7)];
+    for (bus, expected) in [("can0", 0), ("can1", 1), ("can7", 2), ("can2", 2)] {
+        let mut link = Link::accept(NOW, 1, LinkOptions::default());
+        link.handle_input(NOW, &preamble(), &mut hubs);
+        let hello = Hello { bus, ..hello() };
+        link.handle_input(NOW, &record(&Message::Hello(hello)), &mut hubs);
+        assert_eq!(link.place().map(|place| place.hub), Some(expected), "{bus}");
     }
-    let mut link = Link::dial(NOW, 9, place, "can0", options).unwrap();
-    link.handle_input(NOW, &answer, &mut hubs);
-    link.release();
-    drain(&mut link, &mut hubs);
-    assert_eq!(hubs[0].peer_status(place.peer).unwrap().sent.frames, 0);
-    hubs[0].seen(&frame, 1, false);
-    drain(&mut link, &mut hubs);
-    let sent = hubs[0].peer_status(place.peer).unwrap().sent;
-    assert_eq!((sent.frames, sent.lost), (1, 0));
 }
