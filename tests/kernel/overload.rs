@@ -16,6 +16,12 @@ use crate::{
 };
 
 const ID: u32 = 0x055;
+/// How long a slow client is stopped each time, and how long it then runs.
+const STOPPED: Duration = Duration::from_millis(450);
+const RUNS: Duration = Duration::from_millis(50);
+/// What the median may grow by. One processor runs all fifty here, and whom the kernel lets run first is as it comes:
+/// 0.8 and 3.6 ms were measured without any slow client. One that held up the others would cost them most of [`STOPPED`].
+const CHANCE_US: u64 = 20_000;
 /// Of 50 clients.
 const GOOD: usize = 35;
 const SLOW: usize = 10;
@@ -102,9 +108,9 @@ fn of_fifty_clients_the_slow_ones_lose_by_count_and_the_others_notice_nothing() 
     let dawdling = thread::spawn(move || {
         while !ended.load(Ordering::Relaxed) {
             slow.iter().for_each(|pid| sys::signal(*pid, libc::SIGSTOP));
-            thread::sleep(Duration::from_millis(450));
+            thread::sleep(STOPPED);
             slow.iter().for_each(|pid| sys::signal(*pid, libc::SIGCONT));
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(RUNS);
         }
     });
     let count = 30 * RATE;
@@ -116,7 +122,7 @@ fn of_fifty_clients_the_slow_ones_lose_by_count_and_the_others_notice_nothing() 
         "    p50/p99 of the way to a client {before:?} us; beside {SLOW} slow ones and {NEVER} that never read {after:?}"
     );
     println!("    serve has {} KB resident before, {} KB after", start >> 10, end >> 10);
-    assert!(after.0 <= 2 * before.0 + 1_000, "the others' latency has grown");
+    assert!(after.0 <= 2 * before.0 + CHANCE_US, "the others' latency has grown");
     assert!(end <= start + GROWTH, "{} KB more resident", (end - start) >> 10);
 
     never.iter().for_each(|pid| sys::signal(*pid, libc::SIGCONT));
@@ -137,6 +143,8 @@ fn of_fifty_clients_the_slow_ones_lose_by_count_and_the_others_notice_nothing() 
     }
     println!("    the slow ones have lost {all_lost}, all of them counted");
     assert!(all_lost > 0, "the test is about loss, and there was none");
+    // It notices the last of them when it gets to run.
+    server.says_times("link vcan0 ", GOOD - 1 + SLOW + NEVER, SOON);
     let told: u64 =
         server.err().lines().filter(|line| line.contains("link vcan0 ")).map(lost).sum();
     assert_eq!(told, all_lost, "both ends know the number");
