@@ -124,7 +124,7 @@ fn a_trace_is_replayed_on_a_simulated_bus_at_its_own_pace_and_looped() {
     .unwrap();
     let _server = pair.serve(&[&format!("sim:engine?trace={}", trace.display())]);
     let dump = Process::canspan(&pair.pc, &["dump", BOARD]);
-    let lines = dump.prints_lines(9, SOON);
+    let lines = dump.prints_lines(18, SOON);
     let (mut times, mut frames) = (Vec::new(), Vec::new());
     for line in &lines {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -134,8 +134,10 @@ fn a_trace_is_replayed_on_a_simulated_bus_at_its_own_pace_and_looped() {
     let first = frames.iter().position(|frame| frame == "123#01").expect("the trace's first frame");
     // Flag 4 marks an FD frame as one, as the kernel does.
     assert_eq!(frames[first..first + 4], ["123#01", "00000123#02", "123##503", "123#01"]);
-    let pace = times[first + 2] - times[first];
-    assert!((0.19..0.35).contains(&pace), "0.2 s of the trace took {pace} s");
+    // A processor that is busy elsewhere makes one round shorter or longer, not five.
+    let paces: Vec<f64> = times[first..].chunks_exact(3).map(|round| round[2] - round[0]).collect();
+    let in_pace = |pace: &f64| (0.19..0.22).contains(pace);
+    assert!(paces.iter().any(in_pace), "0.2 s of the trace took {paces:?} s");
 }
 
 #[test]
