@@ -437,11 +437,13 @@ impl Gateway {
     pub fn report(&self) {
         for hub in &self.hubs {
             log::info!(
-                "bus {} state={} frames={} overflow={}",
+                "bus {} state={} frames={} overflow={} overrun={} dropped={}",
                 hub.name(),
                 hub.status().state.name(),
                 hub.frames_seen(),
-                hub.status().overflow
+                hub.status().overflow,
+                hub.status().overrun,
+                hub.status().dropped
             );
             for (number, status) in hub.peers() {
                 let name = self.name_of(hub.name(), number, status.link);

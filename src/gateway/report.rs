@@ -12,10 +12,11 @@ pub fn counters(hub: &Hub<Heap>, peer: &str, status: &PeerStatus) -> String {
     let both = |outcome: Outcome| received.of(outcome) + sent.of(outcome);
     let kept = |counters: &Counters| counters.of(Outcome::Sent);
     format!(
-        "link {bus} {peer} sent={} received={} lost={} stale={} refused={} failed={} \
+        "link {bus} {peer} sent={} received={} taken={} lost={} stale={} refused={} failed={} \
          unconfirmed={} behind={behind} overflow={} restarts={restarts} reconnects={}",
         kept(sent),
         kept(received),
+        both(Outcome::Taken),
         received.lost + sent.lost,
         both(Outcome::Stale),
         both(Outcome::Refused) + both(Outcome::Unsupported),

@@ -19,7 +19,10 @@ use super::peer::{Counters, Outcome, Peer};
 use super::queue::{PEERS_MAX, Queue, Slots};
 use super::ring::Probes;
 use super::time::Instant;
-use super::wire::{BUS_NAME_MAX, BusState, BusStatus, Hello, Refusal};
+use super::wire::{
+    BUS_NAME_MAX, BusState, BusStatus, FEATURE_PROBE, FEATURE_REAL_BUS, FEATURE_RELAY, Hello,
+    Refusal,
+};
 
 /// How far the wall clock may drift from where a hub believes it before it takes a new offset.
 /// Chosen: small against any age limit, and an offset is sent at most every two seconds even while
@@ -32,6 +35,17 @@ pub trait Memory {
     type Blocks: AsRef<[u8]> + AsMut<[u8]>;
     /// Room for the transmit queue.
     type Slots: Slots;
+}
+
+/// What the echo of a frame proves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Echo {
+    /// The frame was on the bus: the driver gives it back when the controller has sent it (`IFF_ECHO`
+    /// in `linux/if.h`), or there is no more to it than a virtual bus.
+    #[default]
+    Bus,
+    /// The kernel took the frame; whether it reached the bus nobody can tell.
+    Kernel,
 }
 
 /// What a bus' owner allows, and how its interface is.
@@ -49,6 +63,13 @@ pub struct Policy {
     pub handed_max: usize,
     /// Frames from one peer that may be under way to this bus at once.
     pub window: u32,
+    /// What an echo proves.
+    pub echo: Echo,
+    /// Whether the controller gives a frame up after one attempt (`CAN_CTRLMODE_ONE_SHOT` in
+    /// `linux/can/netlink.h`): then many an echo never comes.
+    pub one_shot: bool,
+    /// Whether what has waited is put on the bus at a pace that its readers keep up with.
+    pub paced: bool,
 }
 
 impl Default for Policy {
@@ -60,6 +81,9 @@ impl Default for Policy {
             is_virtual: true,
             handed_max: super::queue::HANDED_MAX,
             window: 128,
+            echo: Echo::Bus,
+            one_shot: false,
+            paced: false,
         }
     }
 }
@@ -245,6 +269,20 @@ impl<M: Memory> Hub<M> {
         }
     }
 
+    /// The controller told `times` more that it had lost frames.
+    pub fn overran(&mut self, times: u64) {
+        self.set_status(BusStatus { overrun: self.status.overrun + times, ..self.status });
+    }
+
+    /// The kernel dropped `frames` more frames before they reached any socket: echoes may be among
+    /// them.
+    pub fn dropped(&mut self, frames: u64) {
+        if frames > 0 {
+            self.queue.echoes_lost();
+            self.set_status(BusStatus { dropped: self.status.dropped + frames, ..self.status });
+        }
+    }
+
     /// The wall clock is `offset_us` ahead of the monotonic one. To be told before frames are.
     pub fn set_clock(&mut self, offset_us: i64) {
         if offset_us.abs_diff(self.offset_us) > CLOCK_TOLERANCE_US {
@@ -261,7 +299,11 @@ impl<M: Memory> Hub<M> {
     /// The bus showed a frame, at `stamp_us` microseconds since the Unix epoch. `own`: it is the
     /// echo of one we sent.
     pub fn seen(&mut self, frame: &Frame, stamp_us: u64, own: bool) {
-        let lane = if own { self.queue.confirm(frame) } else { None };
+        let outcome = match self.policy.echo {
+            Echo::Bus => Outcome::Sent,
+            Echo::Kernel => Outcome::Taken,
+        };
+        let lane = if own { self.queue.confirm(frame, outcome) } else { None };
         if self.is_closing && lane.is_none() {
             return;
         }
@@ -361,6 +403,23 @@ impl<M: Memory> Hub<M> {
         peer.outbound.wanted = true;
         peer.outbound.begin(cursor, 0);
         Some(number)
+    }
+
+    /// What a greeting says of us to a peer: [`Hello::features`].
+    pub(super) fn features(&self, number: usize) -> u32 {
+        let leads_on = |(other, peer): (usize, &Peer)| {
+            other != number
+                && peer.link.is_some()
+                && peer.features & (FEATURE_REAL_BUS | FEATURE_RELAY) != 0
+        };
+        let bus = if !self.policy.is_virtual {
+            FEATURE_REAL_BUS
+        } else if self.peers.iter().enumerate().any(leads_on) {
+            FEATURE_RELAY
+        } else {
+            0
+        };
+        FEATURE_PROBE | bus
     }
 
     /// Whether there is a peer we dial.

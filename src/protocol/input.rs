@@ -13,7 +13,7 @@ use super::peer::PeerNumber;
 use super::record::split_record;
 use super::time::Instant;
 use super::wire::{
-    FEATURE_PROBE, FILLER, Hello, MAGIC, MODE_PLAIN, Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
+    FILLER, Hello, MAGIC, MODE_PLAIN, Message, PREAMBLE_SIZE, Ping, Refusal, VERSION,
 };
 
 /// Bounds on the heartbeat a peer may announce (milliseconds): a mistake must neither end every
@@ -207,7 +207,7 @@ impl Link {
         self.phase = Phase::Live;
         self.heard = now;
         self.outbox.start = true;
-        self.peer_probes = hello.features & FEATURE_PROBE != 0;
+        self.peer_features = hello.features;
         self.probe_cursor = hub.probe_cursor();
         self.hold = Some(Hold { until: Until::Released(hello.bus_id), restarted });
         if !self.options.holds {

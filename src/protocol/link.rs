@@ -25,7 +25,7 @@ use super::ring::{PROBE_EVERY, PROBE_WAIT};
 use super::stream::Stamps;
 use super::time::Instant;
 use super::wire::{
-    BUS_NAME_MAX, BusState, BusStatus, Form, From, LENGTH_MAX, MESSAGE_MAX, Refusal,
+    BUS_NAME_MAX, BusState, BusStatus, FEATURE_PROBE, Form, From, LENGTH_MAX, MESSAGE_MAX, Refusal,
 };
 
 /// How long the preambles and greetings may take. Chosen: ten round trips of a bad radio link.
@@ -202,8 +202,8 @@ pub struct Link {
     /// Which of our frames the peer asks for.
     pub(super) asked: Option<Filters>,
     pub(super) is_filter_told: bool,
-    /// Whether the peer passes probes on.
-    pub(super) peer_probes: bool,
+    /// What the peer's greeting said of it.
+    pub(super) peer_features: u32,
     /// When it was released.
     pub(super) up_at: Instant,
     pub(super) next_probe: Instant,
@@ -270,7 +270,7 @@ impl Link {
             buses: String::new(),
             asked: None,
             is_filter_told: false,
-            peer_probes: false,
+            peer_features: 0,
             up_at: now,
             next_probe: now,
             probe_cursor: 0,
@@ -341,7 +341,19 @@ impl Link {
 
     /// Whether to send probes: who dials does, where the other side knows them.
     fn probes(&self) -> bool {
-        self.asks_for.is_some() && self.peer_probes
+        self.asks_for.is_some() && self.peer_probes()
+    }
+
+    /// Whether the peer passes probes on.
+    pub(super) fn peer_probes(&self) -> bool {
+        self.peer_features & FEATURE_PROBE != 0
+    }
+
+    /// What the peer said of itself in its greeting, one bit each, as
+    /// [`FEATURE_RELAY`](super::wire::FEATURE_RELAY); 0 before.
+    #[must_use]
+    pub fn peer_features(&self) -> u32 {
+        self.peer_features
     }
 
     /// How long the link has been up, if we are the side that counts.

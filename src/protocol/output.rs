@@ -129,6 +129,7 @@ impl Link {
         };
         let hub = self.place.and_then(|place| Some((hubs.get_mut(place.hub)?, place.peer)));
         let Some((hub, peer)) = hub else { return write(&Message::Hello(hello), out) };
+        hello.features = hub.features(peer);
         hello.seen = hub.seen_of(peer);
         hello.history = hub.id();
         hello.bus_id = hub.bus_id();
@@ -153,7 +154,7 @@ impl Link {
             return write(&Message::Ping(self.ping(now)), out);
         }
         // Two links of a ring that come up together find each other out by this.
-        if !self.peer_probes {
+        if !self.peer_probes() {
             return 0;
         }
         let age_us = self.age(now).map_or(u64::MAX, micros);

@@ -29,11 +29,13 @@ pub enum Outcome {
     Failed,
     /// Nobody can tell: the confirmation was lost.
     Unconfirmed,
+    /// The interface took it, and cannot confirm that it reached the bus: its driver has no echo.
+    Taken,
 }
 
 impl Outcome {
     /// How many outcomes there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
     /// All of them, in the order of their numbers on the wire.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Sent,
@@ -42,6 +44,7 @@ impl Outcome {
         Self::Unsupported,
         Self::Failed,
         Self::Unconfirmed,
+        Self::Taken,
     ];
 
     /// Its name in counters.
@@ -54,6 +57,7 @@ impl Outcome {
             Self::Unsupported => "unsupported",
             Self::Failed => "failed",
             Self::Unconfirmed => "unconfirmed",
+            Self::Taken => "taken",
         }
     }
 
@@ -76,8 +80,9 @@ impl Outcome {
                 "the interface has no CAN FD; set its MTU to 72, or send a classic frame"
             }
             Self::Failed => "the interface went down, away or bus-off while it had the frame",
-            Self::Unconfirmed => {
-                "the bus' owner went away before it confirmed the frame; it may or may not have been sent"
+            Self::Unconfirmed => "no confirmation came; the frame may or may not have been sent",
+            Self::Taken => {
+                "the interface took it, but its driver cannot confirm that it reached the bus"
             }
         }
     }
@@ -286,6 +291,8 @@ pub(super) struct Peer {
     pub(super) displaced: bool,
     /// Where the stream to it stood when the last link came up, and how many frames waited for it.
     pub(super) came_up: (Progress, u64),
+    /// What its last greeting said of it.
+    pub(super) features: u32,
     /// What other records of the same peer brought.
     pub(super) also: Also,
     /// How long a new link waits to see that it closes no ring.
@@ -326,6 +333,7 @@ impl Peer {
             filters: Filters::ALL,
             displaced: false,
             came_up: (Progress::default(), 0),
+            features: 0,
             also: Also::default(),
             probe_wait: PROBE_WAIT,
             probe_budget: Budget::default(),

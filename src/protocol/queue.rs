@@ -379,15 +379,15 @@ impl<S: Slots> Queue<S> {
         self.offered.clear();
     }
 
-    /// The bus showed a frame of ours: it was sent. Returns the lane it came by.
-    pub(super) fn confirm(&mut self, frame: &Frame) -> Option<usize> {
+    /// The bus showed a frame of ours, which ends it so. Returns the lane it came by.
+    pub(super) fn confirm(&mut self, frame: &Frame, outcome: Outcome) -> Option<usize> {
         let same = |number: &u16| {
             self.slot(*number).and_then(|s| s.frame.as_ref()).is_some_and(|f| f.is_echoed_by(frame))
         };
         let index = self.handed.iter().position(same)?;
         let number = self.take_handed(index)?;
         let slot = self.slots.as_mut().get_mut(usize::from(number))?;
-        slot.state = State::Done(Outcome::Sent);
+        slot.state = State::Done(outcome);
         Some(usize::from(slot.lane))
     }
 

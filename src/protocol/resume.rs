@@ -69,6 +69,7 @@ impl<M: Memory> Hub<M> {
         peer.link = Some(link);
         peer.may_resume = hello.window > 0;
         peer.greeted_us = hello.clock_us;
+        peer.features = hello.features;
         peer.links += 1;
         peer.last_used = now;
         Ok(())

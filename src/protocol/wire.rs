@@ -37,6 +37,11 @@ pub const REPORT_TEXT_MAX: usize = MESSAGE_MAX - 5;
 
 /// The bit of [`Hello::features`] of a side that passes [`Message::Probe`] on.
 pub const FEATURE_PROBE: u32 = 1;
+/// The bit of [`Hello::features`] of a side whose bus is a real one.
+pub const FEATURE_REAL_BUS: u32 = 2;
+/// The bit of [`Hello::features`] of a side whose bus is virtual, and that has a link to a real one: a frame
+/// it took is on its way, and no more.
+pub const FEATURE_RELAY: u32 = 4;
 
 /// A preamble's mode byte for a link without encryption.
 pub const MODE_PLAIN: u8 = 0;
@@ -89,7 +94,8 @@ pub enum Message<'a> {
 /// A greeting: who is there, what it has, and what it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello<'a> {
-    /// Optional abilities, one bit each: [`FEATURE_PROBE`].
+    /// What the sender is able to do and is, one bit each: [`FEATURE_PROBE`], [`FEATURE_REAL_BUS`],
+    /// [`FEATURE_RELAY`].
     pub features: u32,
     /// The accepting side's bus. Empty from the dialling side: list the buses.
     pub bus: &'a str,
@@ -204,8 +210,15 @@ pub struct BusStatus {
     pub state: BusState,
     /// Transmit and receive error counters, where the driver gives them.
     pub errors: Option<(u8, u8)>,
-    /// Frames its kernel dropped before the gateway could read them, since the start.
+    /// Frames its kernel dropped before the gateway could read them, since the start: the socket's
+    /// buffer was full.
     pub overflow: u64,
+    /// Times its controller reported that it lost frames before the driver could read them, since the
+    /// start. At least one frame each.
+    pub overrun: u64,
+    /// Frames its kernel dropped before any socket was given them (`rx_dropped` of the interface), since
+    /// the start.
+    pub dropped: u64,
     /// Frames toward it are dropped when older than this (microseconds); 0: never.
     pub max_age_us: u64,
 }

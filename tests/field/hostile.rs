@@ -129,7 +129,8 @@ impl Field {
             16 => {
                 let (overflow, max_age_us) = (absurd(a), absurd(b));
                 let (state, errors) = (BusState::Up, Some((c, d)));
-                let status = BusStatus { state, errors, overflow, max_age_us };
+                let (overrun, dropped) = (absurd(c), absurd(d));
+                let status = BusStatus { state, errors, overflow, overrun, dropped, max_age_us };
                 self.tell(number, &Message::Bus(status));
             }
             17 => match a % 4 {
@@ -146,10 +147,10 @@ impl Field {
 
 fn greeting([who, a, b, c, d]: [u8; 5], progress: Progress, board: u64) -> Hello<'static> {
     let done = match d % 4 {
-        0 => [0; 6],
-        1 => [progress.frames, 0, 0, 0, 0, 0],
-        2 => [absurd(a), absurd(b), 0, 0, 0, absurd(c)],
-        _ => [u64::MAX; 6],
+        0 => [0; 7],
+        1 => [progress.frames, 0, 0, 0, 0, 0, 0],
+        2 => [absurd(a), absurd(b), 0, 0, 0, absurd(c), 0],
+        _ => [u64::MAX; 7],
     };
     let history = if c < 200 { board } else { absurd(c) };
     Hello {

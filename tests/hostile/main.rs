@@ -128,7 +128,7 @@ fn a_peer_that_claims_to_have_seen_what_never_was_gets_a_new_stream() {
     for number in [0, 1, 7, u64::MAX] {
         let mut hubs = hubs(1);
         let progress = Progress { position: 1, frames: number, lost: number, stale: number };
-        let seen = Some(Seen { history: 5, progress, done: [number; 6] });
+        let seen = Some(Seen { history: 5, progress, done: [number; 7] });
         hubs[0].seen(&Frame::data_frame(Id::Standard(1), &[]).unwrap(), 1, false);
         let link = greeted(1, &mut hubs, Hello { seen, ..hello() });
         assert!(link.is_live());

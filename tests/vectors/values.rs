@@ -107,7 +107,7 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         from: From::Now,
     };
     let progress = Progress { position: 1_000, frames: 900, lost: 50, stale: 30 };
-    let seen = Seen { history: 0xFEDC_BA98_7654_3210, progress, done: [800, 1, 2, 3, 4, 5] };
+    let seen = Seen { history: 0xFEDC_BA98_7654_3210, progress, done: [800, 1, 2, 3, 4, 5, 6] };
     let most = Hello {
         features: u32::MAX,
         bus: "fifteen-letters",
@@ -121,16 +121,18 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         seen: Some(Seen {
             history: u64::MAX,
             progress: Progress { position: u64::MAX, frames: u64::MAX, lost: 0, stale: 0 },
-            done: [u64::MAX, 0, 0, 0, 0, 0],
+            done: [u64::MAX, 0, 0, 0, 0, 0, 0],
         }),
         from: From::Last(u64::MAX),
     };
     let ask = Hello { bus: "", history: 1, bus_id: 1, window: 0, max_age_us: 0, ..hello };
-    let bus = BusStatus { state: BusState::Up, errors: None, overflow: 0, max_age_us: 0 };
+    let bus = BusStatus { state: BusState::Up, ..BusStatus::default() };
     let warned = BusStatus {
         state: BusState::ErrorWarning,
         errors: Some((97, 3)),
         overflow: 300,
+        overrun: 2,
+        dropped: 40,
         max_age_us: 500_000,
     };
     let state = |state| Message::Bus(BusStatus { state, ..bus });
@@ -178,8 +180,8 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         ("receipt-sent", "128 frames were sent", Message::Receipt(&[0, 0x80, 0x01])),
         (
             "receipt-mixed",
-            "sent 3, stale 1, refused 1, unsupported 1, failed 1, unconfirmed 1",
-            Message::Receipt(&[0, 3, 1, 1, 2, 1, 3, 1, 4, 1, 5, 1]),
+            "sent 3, stale 1, refused 1, unsupported 1, failed 1, unconfirmed 1, taken 1",
+            Message::Receipt(&[0, 3, 1, 1, 2, 1, 3, 1, 4, 1, 5, 1, 6, 1]),
         ),
         ("clock-zero", "the stamps are the monotonic clock's", Message::Clock(0)),
         ("clock-2023", "1700000000 s ahead", Message::Clock(1_700_000_000_000_000)),

@@ -54,7 +54,7 @@ impl BusView {
             concat!(
                 r#"{{"name":{},"state":"{}","errors":{},"bitrate":{},"dbitrate":{},"#,
                 r#""load_percent":{},"frames_per_s":{:.1},"received":{},"sent":{},"#,
-                r#""overflow":{},"max_age_ms":{}}}"#
+                r#""overflow":{},"overrun":{},"dropped":{},"max_age_ms":{}}}"#
             ),
             Text(&self.name),
             status.state.name(),
@@ -66,6 +66,8 @@ impl BusView {
             self.received,
             self.sent,
             status.overflow,
+            status.overrun,
+            status.dropped,
             Maybe(max_age_ms),
         )
     }

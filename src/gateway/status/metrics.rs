@@ -111,6 +111,12 @@ impl Snapshot {
         let overflow = buses().map(|(labels, bus)| (labels, bus.status.overflow as f64));
         let help = "Frames the kernel dropped before they could be read.";
         metric(text, "bus_overflow_total", "counter", help, overflow);
+        let overrun = buses().map(|(labels, bus)| (labels, bus.status.overrun as f64));
+        let help = "Times the controller reported that it had lost frames.";
+        metric(text, "bus_overrun_total", "counter", help, overrun);
+        let dropped = buses().map(|(labels, bus)| (labels, bus.status.dropped as f64));
+        let help = "Frames the kernel dropped before any socket was given them.";
+        metric(text, "bus_dropped_total", "counter", help, dropped);
         let errors = buses().flat_map(|(labels, bus)| {
             bus.status.errors.into_iter().flat_map(move |(sent, received)| {
                 let side = |side: &str, count| (format!("{labels},side=\"{side}\""), count);

@@ -23,7 +23,11 @@ impl BusView {
             rates,
             format!("{load}{:.0}/s", self.frames_per_s),
             format!("{} in, {} out", self.received, self.sent),
-            causes(&[("overflow", status.overflow)]),
+            causes(&[
+                ("overflow", status.overflow),
+                ("overrun", status.overrun),
+                ("dropped", status.dropped),
+            ]),
         ]
     }
 }

@@ -9,6 +9,8 @@ fn snapshot() -> Snapshot {
         state: BusState::ErrorWarning,
         errors: Some((97, 3)),
         overflow: 7,
+        overrun: 2,
+        dropped: 40,
         max_age_us: 500_000,
     };
     let can0 = BusView {
@@ -31,7 +33,7 @@ fn snapshot() -> Snapshot {
         received: 0,
         sent: 0,
     };
-    let sent = Counters { frames: 900, lost: 5, done: [890, 4, 3, 2, 1, 0] };
+    let sent = Counters { frames: 900, lost: 5, done: [890, 4, 3, 2, 1, 0, 0] };
     let link = LinkView {
         bus: "can0".to_owned(),
         number: 0,
@@ -66,6 +68,7 @@ fn json_is_what_a_parser_takes_for_it() {
         (&bus["received"], &bus["sent"], &bus["overflow"]),
         (&1_000.into(), &20.into(), &7.into())
     );
+    assert_eq!((&bus["overrun"], &bus["dropped"]), (&2.into(), &40.into()));
     assert_eq!(json["buses"][1]["name"], "a\"b\\c\u{1}ä");
     assert!(json["buses"][1]["load_percent"].is_null() && json["buses"][1]["errors"].is_null());
     let link = &json["links"][0];
@@ -75,7 +78,7 @@ fn json_is_what_a_parser_takes_for_it() {
     assert_eq!((&link["reconnects"], &link["history"]), (&2.into(), &"00000000000000ab".into()));
     let account = serde_json::json!({
         "frames": 900, "lost": 5, "sent": 890, "stale": 4, "refused": 3, "unsupported": 2,
-        "failed": 1, "unconfirmed": 0
+        "failed": 1, "unconfirmed": 0, "taken": 0
     });
     assert_eq!(link["to_peer"], account);
     assert!(json["links"][1]["round_trip_us"].is_null());
@@ -92,9 +95,14 @@ fn the_table_says_what_is_not_as_it_should_be() {
     assert!(text.contains("running for 1 d 1 h: not everything is up"), "{text}");
     let line = |begin: &str| text.lines().find(|line| line.starts_with(begin)).unwrap();
     let can0 = line("can0");
-    for word in
-        ["error-warning", "97/3", "500k/2M", "45.7 % 1235/s", "1000 in, 20 out", "7 overflow"]
-    {
+    for word in [
+        "error-warning",
+        "97/3",
+        "500k/2M",
+        "45.7 % 1235/s",
+        "1000 in, 20 out",
+        "7 overflow, 2 overrun, 40 dropped",
+    ] {
         assert!(can0.contains(word), "{word}: {can0}");
     }
     let link = text.lines().find(|line| line.contains("10.0.0.2")).unwrap();
