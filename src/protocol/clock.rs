@@ -15,6 +15,11 @@
 //! they are wide apart nobody can tell a slow path from a greeting that TCP had to send again. Until
 //! enough round trips say that the path is slow, frames are taken to be as old as they can be: a
 //! command dropped is better than a stale one.
+//!
+//! A clock may stand still: that of a virtual machine does while it is paused. Then the difference
+//! makes a step that no drift explains. The bounds from before mean nothing any more, and what the
+//! peer saw before the step keeps the age it had by the old difference, or it would look younger by as long
+//! as the clock stood.
 
 use core::time::Duration;
 
@@ -29,6 +34,16 @@ const CLOSE_US: i64 = 100_000;
 /// So many round trips tell that a path is slow. Chosen: TCP sends again what is lost, and the next
 /// round trip is short; losing four in a row is how a cable looks that is dead.
 const TRIPS_ENOUGH: u32 = 4;
+
+/// Bounds that contradict each other by more than this (microseconds) are a step. Chosen: twice what
+/// clocks that NTP slews by its most, 500 ppm, drift apart while a bound is believed.
+const STEP_US: i64 = 20_000;
+/// How much the difference may have grown since another link without a step (microseconds): what it
+/// may be misjudged by, and a part of the time between for drift. Chosen: 200 ppm, the worst of cheap crystals.
+const GROWTH_US: i64 = CLOSE_US / 2;
+const GROWTH_PART: i64 = 5_000;
+/// Steps remembered.
+const STEPS_MAX: usize = 4;
 
 /// What is known of one period.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +63,20 @@ impl Bounds {
             least: both(self.least, other.least, i64::max),
         }
     }
+
+    fn width_us(self) -> i64 {
+        self.most.unwrap_or(0).saturating_sub(self.least.unwrap_or(0))
+    }
+}
+
+/// The difference was smaller before some moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Step {
+    /// The moment, on the peer's clock (microseconds). A step that is not there has 0.
+    until_us: u64,
+    difference: i64,
+    /// When that was noticed, on our clock.
+    at: Instant,
 }
 
 /// The difference between our monotonic clock and a peer's: ours minus the peer's (microseconds).
@@ -58,20 +87,54 @@ pub(super) struct PeerClock {
     since: Instant,
     /// Round trips so far.
     trips: u32,
+    /// Whether something came so late that the peer's clock may have stood still.
+    is_suspect: bool,
+    /// Oldest first.
+    steps: [Step; STEPS_MAX],
 }
 
 impl PeerClock {
-    /// The peer's clock said `clock_us` in something that arrived at `now`.
-    pub(super) fn arrived(&mut self, now: Instant, clock_us: u64) {
-        let most = Some(now.as_micros().wrapping_sub(clock_us).cast_signed());
-        self.narrow(now, Bounds { most, least: None });
+    /// A new link begins: the peer's clock said `clock_us` in a greeting that arrived at `now`. What the
+    /// peer saw before that is not to look younger than it would have on the link before.
+    pub(super) fn greeted(&mut self, now: Instant, clock_us: u64) {
+        self.keep_step(now, clock_us);
+        *self = Self { steps: self.steps, since: now, ..Self::default() };
+        let _ = self.arrived(now, clock_us);
+    }
+
+    /// The peer's clock said `clock_us` in something that arrived at `now`. Returns for how long our own
+    /// clock has stood still, if it did.
+    #[must_use]
+    pub(super) fn arrived(&mut self, now: Instant, clock_us: u64) -> Option<Duration> {
+        let most = now.as_micros().wrapping_sub(clock_us).cast_signed();
+        let known = self.now.and(self.before);
+        if let Some(least) = known.least.filter(|least| least.saturating_sub(most) > STEP_US) {
+            let stood_us = self.difference().unwrap_or(least).saturating_sub(most);
+            self.forget(now);
+            let width_us = known.width_us().max(0);
+            self.now = Bounds { most: Some(most), least: Some(most.saturating_sub(width_us)) };
+            return u64::try_from(stood_us).ok().map(Duration::from_micros);
+        }
+        // Held up on its way, or the peer's clock has stood still: the next round trip tells.
+        self.is_suspect |= known.most.is_some_and(|known| most.saturating_sub(known) > CLOSE_US);
+        self.narrow(now, Bounds { most: Some(most), least: None });
+        None
     }
 
     /// What we sent when our clock was `sent_us` had arrived when the peer's said `clock_us`.
     pub(super) fn answered(&mut self, now: Instant, sent_us: u64, clock_us: u64) {
-        let least = Some(sent_us.wrapping_sub(clock_us).cast_signed());
-        self.narrow(now, Bounds { most: None, least });
+        let least = sent_us.wrapping_sub(clock_us).cast_signed();
+        let known = self.now.and(self.before);
+        if known.most.is_some_and(|most| least.saturating_sub(most) > STEP_US) {
+            self.keep_step(now, clock_us);
+            self.forget(now);
+        }
+        self.narrow(now, Bounds { most: None, least: Some(least) });
         self.trips = self.trips.saturating_add(1);
+        self.is_suspect = false;
+        if self.is_settled() {
+            self.drop_steps(now);
+        }
     }
 
     fn narrow(&mut self, now: Instant, bounds: Bounds) {
@@ -82,29 +145,76 @@ impl PeerClock {
         self.now = self.now.and(bounds);
     }
 
-    /// Whether more round trips would make a difference.
-    pub(super) fn is_settled(&self) -> bool {
-        self.trips >= TRIPS_ENOUGH || self.trips > 0 && self.width_us() <= CLOSE_US
+    /// The bounds are not true any more.
+    fn forget(&mut self, now: Instant) {
+        *self = Self { steps: self.steps, since: now, ..Self::default() };
     }
 
-    fn width_us(&self) -> i64 {
-        let Bounds { most, least } = self.now.and(self.before);
-        most.unwrap_or(0).saturating_sub(least.unwrap_or(0))
+    /// Until the peer's clock said `until_us` the difference was what it is now, and it may be more from
+    /// there on.
+    fn keep_step(&mut self, now: Instant, until_us: u64) {
+        let Some(difference) = self.difference() else { return };
+        let step = Step { until_us: until_us.max(1), difference, at: now };
+        // One that is as small and lasts longer says all that the others do.
+        for old in &mut self.steps {
+            if old.difference >= difference {
+                *old = Step::default();
+            }
+        }
+        self.steps.sort_unstable_by_key(|step| (step.until_us == 0, step.until_us));
+        match self.steps.iter_mut().find(|step| step.until_us == 0) {
+            Some(free) => *free = step,
+            // The smaller difference holds for longer, which makes nothing look younger.
+            None => {
+                if let Some(last) = self.steps.last_mut() {
+                    last.until_us = last.until_us.max(step.until_us);
+                }
+            }
+        }
+    }
+
+    /// Where the difference is no greater than it was, there was no step.
+    fn drop_steps(&mut self, now: Instant) {
+        let Some(difference) = self.difference() else { return };
+        for step in &mut self.steps {
+            let waited_us = i64::try_from(now.since(step.at).as_micros()).unwrap_or(i64::MAX);
+            let most = GROWTH_US.saturating_add(waited_us / GROWTH_PART);
+            if difference.saturating_sub(step.difference) <= most {
+                *step = Step::default();
+            }
+        }
+    }
+
+    /// Whether more round trips would make a difference.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_close = self.now.and(self.before).width_us() <= CLOSE_US;
+        !self.is_suspect && (self.trips >= TRIPS_ENOUGH || self.trips > 0 && is_close)
+    }
+
+    /// How much the difference may be misjudged by: as long as the quickest round trip took.
+    pub(super) fn doubt(&self) -> Duration {
+        let width_us = self.now.and(self.before).width_us();
+        Duration::from_micros(u64::try_from(width_us).unwrap_or(0))
+    }
+
+    fn difference(&self) -> Option<i64> {
+        match self.now.and(self.before) {
+            Bounds { most: Some(most), least: Some(least) } if least < most => {
+                let half = if self.is_settled() { most.wrapping_sub(least) / 2 } else { 0 };
+                Some(least.wrapping_add(half))
+            }
+            // Clocks that drift apart can make the bounds meet.
+            Bounds { most, least } => most.or(least),
+        }
     }
 
     /// The moment on our clock when the peer's said `clock_us`; never later than `now`, and not
     /// before our clock's start.
     pub(super) fn ours(&self, now: Instant, clock_us: u64) -> Instant {
-        let difference = match self.now.and(self.before) {
-            Bounds { most: Some(most), least: Some(least) } if least < most => {
-                let half = if self.is_settled() { most.wrapping_sub(least) / 2 } else { 0 };
-                least.wrapping_add(half)
-            }
-            // Clocks that drift apart can make the bounds meet.
-            Bounds { most, least } => most.or(least).unwrap_or(0),
-        };
+        let steps = self.steps.iter().filter(|step| clock_us < step.until_us);
+        let difference = steps.map(|step| step.difference).chain(self.difference()).min();
         // What the peer saw before our clock began is old, not yet to come.
-        Instant::from_wrapped_micros(clock_us.wrapping_add_signed(difference)).min(now)
+        Instant::from_wrapped_micros(clock_us.wrapping_add_signed(difference.unwrap_or(0))).min(now)
     }
 }
 
@@ -119,16 +229,16 @@ mod tests {
     #[test]
     fn time_inside_the_network_counts_as_age() {
         let mut clock = PeerClock::default();
-        clock.arrived(at(5_000_200), 1_000_000);
-        clock.arrived(at(6_000_100), 2_000_000);
-        clock.arrived(at(9_900_000), 3_000_000); // delayed by 2.9 s
+        let _ = clock.arrived(at(5_000_200), 1_000_000);
+        let _ = clock.arrived(at(6_000_100), 2_000_000);
+        let _ = clock.arrived(at(9_900_000), 3_000_000); // delayed by 2.9 s
         let now = at(9_900_000);
         assert_eq!(clock.ours(now, 3_000_000), at(7_000_100));
         assert_eq!(clock.ours(now, 9_000_000), now);
         assert_eq!(clock.ours(now, 0), at(4_000_100));
         // The peer's clock runs slow: the old difference is forgotten in the end.
-        clock.arrived(at(20_000_500), 16_000_000);
-        clock.arrived(at(31_000_900), 27_000_000);
+        let _ = clock.arrived(at(20_000_500), 16_000_000);
+        let _ = clock.arrived(at(31_000_900), 27_000_000);
         assert_eq!(clock.ours(at(31_000_900), 27_000_000), at(31_000_500));
     }
 
@@ -136,7 +246,7 @@ mod tests {
     fn round_trip(clock: &mut PeerClock, sent_us: u64, there_us: u64, back_us: u64) -> Instant {
         let theirs = sent_us + there_us - 4_000_000;
         let now = at(sent_us + there_us + back_us);
-        clock.arrived(now, theirs);
+        let _ = clock.arrived(now, theirs);
         clock.answered(now, sent_us, theirs);
         now
     }
@@ -171,8 +281,116 @@ mod tests {
     fn what_was_before_our_clock_began_is_old() {
         let mut clock = PeerClock::default();
         let now = Instant::from_micros(5_000_000);
-        clock.arrived(now, 900_000_000_000);
+        let _ = clock.arrived(now, 900_000_000_000);
         assert_eq!(clock.ours(now, 900_000_000_000 - 60_000_000), Instant::from_micros(0));
         assert_eq!(clock.ours(now, 0), Instant::from_micros(0));
+    }
+
+    /// What a board thinks of a PC whose clock is `behind_us` behind its own, a ping each 0.9 s, 1 ms away.
+    struct Pair {
+        clock: PeerClock,
+        now_us: u64,
+        behind_us: u64,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let (now_us, behind_us) = (1_000_000_000, 4_000_000);
+            let mut clock = PeerClock::default();
+            clock.greeted(at(now_us), now_us - 1_000 - behind_us);
+            Self { clock, now_us, behind_us }
+        }
+
+        /// A ping of ours reaches the PC, and its next one says so.
+        fn trip(&mut self) -> Option<Duration> {
+            let sent_us = self.now_us;
+            self.now_us += 2_000;
+            let theirs_us = self.now_us - 1_000 - self.behind_us;
+            let stood = self.clock.arrived(at(self.now_us), theirs_us);
+            self.clock.answered(at(self.now_us), sent_us, theirs_us);
+            stood
+        }
+
+        fn run(&mut self, trips: u64) {
+            for _ in 0..trips {
+                self.now_us += 898_000;
+                assert_eq!(self.trip(), None);
+            }
+        }
+
+        /// How old a frame looks that the PC sees now.
+        fn age_us(&self) -> u64 {
+            self.age_of(self.now_us - self.behind_us)
+        }
+
+        fn age_of(&self, stamp_us: u64) -> u64 {
+            let now = at(self.now_us);
+            now.since(self.clock.ours(now, stamp_us)).as_micros() as u64
+        }
+    }
+
+    #[test]
+    fn a_peer_clock_that_stood_is_noticed_after_one_trip() {
+        let mut pair = Pair::new();
+        pair.run(30);
+        let seen_before_us = pair.now_us - pair.behind_us;
+        let pause_us = 2_500_000;
+        pair.now_us += pause_us;
+        pair.behind_us += pause_us;
+        // It looks as old as it can be until a round trip tells.
+        assert!(pair.age_us() >= pause_us - 2_000);
+        pair.trip();
+        pair.trip();
+        assert!(pair.age_us() < 2_000, "{}", pair.age_us());
+        // What the PC saw before its clock stood has the age it has.
+        assert!(pair.age_of(seen_before_us) >= pause_us);
+        pair.run(30);
+        assert!(pair.age_us() < 2_000 && pair.age_of(seen_before_us) >= pause_us + 26_000_000);
+    }
+
+    #[test]
+    fn an_hour_long_pause_makes_no_old_frame_young() {
+        let mut pair = Pair::new();
+        pair.run(30);
+        let seen_before_us = pair.now_us - pair.behind_us;
+        let pause_us = 3_600_000_000;
+        pair.now_us += pause_us;
+        pair.behind_us += pause_us;
+        // The link is over, and the next one begins.
+        pair.now_us += 5_000;
+        pair.clock.greeted(at(pair.now_us), pair.now_us - 1_000 - pair.behind_us);
+        for _ in 0..3 {
+            pair.trip();
+            let age_us = pair.age_of(seen_before_us);
+            assert!(age_us >= pause_us, "{age_us}");
+        }
+        pair.now_us += 10_000;
+        assert!(pair.age_us() < 2_000, "{}", pair.age_us());
+    }
+
+    #[test]
+    fn a_new_link_without_a_pause_changes_no_age() {
+        let mut pair = Pair::new();
+        for _ in 0..20 {
+            pair.run(10);
+            pair.now_us += 60_000_000;
+            let seen_us = pair.now_us - pair.behind_us;
+            pair.now_us += 5_000;
+            pair.clock.greeted(at(pair.now_us), pair.now_us - 1_000 - pair.behind_us);
+            pair.trip();
+            assert!(pair.age_of(seen_us) < 10_000, "{}", pair.age_of(seen_us));
+        }
+    }
+
+    #[test]
+    fn our_own_clock_that_stood_is_told() {
+        let mut pair = Pair::new();
+        pair.run(30);
+        // Ours stood for a second: the peer's is further ahead now.
+        pair.behind_us -= 1_000_000;
+        let stood = pair.trip().unwrap();
+        assert!((995..1_005).contains(&stood.as_millis()), "{stood:?}");
+        assert!(pair.age_us() < 3_000, "{}", pair.age_us());
+        pair.run(30);
     }
 }

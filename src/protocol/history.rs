@@ -138,6 +138,13 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> History<B> {
         }
     }
 
+    /// Forgets everything: the next frame is the first one. Cursors must be moved to
+    /// [`History::head`] afterwards.
+    pub fn clear(&mut self) {
+        (self.oldest, self.newest, self.head) = (0, 0, Cursor::default());
+        self.start_block(0);
+    }
+
     /// Adds a frame. Returns its position, or `None` if the history [is full](Self::is_full).
     pub fn append(
         &mut self,

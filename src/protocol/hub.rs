@@ -16,7 +16,7 @@ use super::filter::Filters;
 use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
-use super::queue::{PEERS_MAX, Queue, Slots};
+use super::queue::{PEERS_MAX, Queue, Rules, Slots};
 use super::ring::Probes;
 use super::time::Instant;
 use super::wire::{
@@ -180,6 +180,32 @@ impl<M: Memory> Hub<M> {
         &self.alias
     }
 
+    /// Begins a new history under another id, as a new process would: for a bus whose present one is
+    /// refused by a peer that has heard more of it than this process remembers, since the machine was
+    /// set back to an earlier state. Every link to the bus ends, and what was not known to have
+    /// arrived is counted.
+    pub fn renew(&mut self, now: Instant, id: u64) {
+        for number in 0..self.peers.len() {
+            let waiting = self.waiting(number);
+            let Some(peer) = self.peers.get_mut(number) else { continue };
+            if peer.outbound.wanted {
+                peer.outbound.progress.lost += waiting;
+            }
+            peer.link = None;
+            peer.last_used = now;
+        }
+        self.id = id.max(1);
+        self.history.clear();
+        let head = self.history.head();
+        for peer in &mut self.peers {
+            peer.outbound.cursor = head;
+            peer.outbound.receiver_lost();
+            peer.joined = 0;
+            peer.also = super::peer::Also::default();
+            peer.came_up = (peer.outbound.progress, head.position);
+        }
+    }
+
     /// Which frames to ask those for who dial us. To be called before there is a peer.
     pub fn set_asks(&mut self, filters: Filters) {
         self.asks = filters;
@@ -248,17 +274,32 @@ impl<M: Memory> Hub<M> {
     }
 
     /// The bus has this state now. One that takes no frames has dropped what it held; going
-    /// bus-off also clears what waits, since commands must not run when it comes back. (A virtual bus is
-    /// off only by hearsay: what it was handed it has shown already, and the echo is to come.)
+    /// bus-off also clears what waits, since commands must not run when it comes back. A virtual bus is
+    /// off by hearsay only, whatever error frames on it say: that is shown, and changes nothing.
     pub fn set_state(&mut self, state: BusState, errors: Option<(u8, u8)>) {
-        let by_hearsay = self.policy.is_virtual && state == BusState::BusOff;
-        if self.status.state.takes_frames() && !state.takes_frames() && !by_hearsay {
+        let took_frames = self.takes_frames();
+        let was_off = self.status.state == BusState::BusOff;
+        self.set_status(BusStatus { state, errors, ..self.status });
+        if took_frames && !self.takes_frames() {
             self.queue.fail_handed(Outcome::Failed);
         }
-        if state == BusState::BusOff && self.status.state != BusState::BusOff {
+        if state == BusState::BusOff && !was_off && !self.policy.is_virtual {
             self.queue.clear(Outcome::Failed);
         }
-        self.set_status(BusStatus { state, errors, ..self.status });
+    }
+
+    /// Whether frames can be handed to the bus now.
+    #[must_use]
+    pub fn takes_frames(&self) -> bool {
+        let is_off_by_hearsay = self.policy.is_virtual && self.status.state == BusState::BusOff;
+        self.status.state.takes_frames() || is_off_by_hearsay
+    }
+
+    /// What holds for frames toward the bus now.
+    fn rules(&self) -> Rules {
+        let Policy { max_age, handed_max, is_virtual, one_shot, paced, .. } = self.policy;
+        let is_active = matches!(self.status.state, BusState::Up | BusState::ErrorWarning);
+        Rules { max_age, handed_max, is_virtual, one_shot, is_active, paced }
     }
 
     /// The kernel dropped `frames` more frames before they could be read.
@@ -303,7 +344,8 @@ impl<M: Memory> Hub<M> {
             Echo::Bus => Outcome::Sent,
             Echo::Kernel => Outcome::Taken,
         };
-        let lane = if own { self.queue.confirm(frame, outcome) } else { None };
+        let rules = self.rules();
+        let lane = if own { self.queue.confirm(frame, outcome, rules) } else { None };
         if self.is_closing && lane.is_none() {
             return;
         }
@@ -318,20 +360,18 @@ impl<M: Memory> Hub<M> {
     }
 
     /// Makes room in the history. A peer that has not been sent yet what goes is told how many
-    /// frames of those meant for it.
+    /// frames of those meant for it; and of every peer it is kept how many were, so that nobody has to
+    /// walk the history when one comes back. The work is one block's, whatever the history's size.
     fn drop_oldest(&mut self) {
         let end = self.history.oldest_end();
-        for (number, peer) in self.peers.iter_mut().enumerate() {
-            let is_passed = peer.outbound.cursor.position >= end;
-            if !peer.outbound.wanted || peer.is_standby() || is_passed {
-                continue;
+        let mut cursor = self.history.tail();
+        while cursor.position < end {
+            let Some(entry) = self.history.next(&mut cursor) else { break };
+            for (number, peer) in self.peers.iter_mut().enumerate() {
+                if peer.outbound.wanted && peer.wants(number, &self.filters, &entry) {
+                    peer.count_dropped(entry.position);
+                }
             }
-            while peer.outbound.cursor.position < end {
-                let Some(entry) = self.history.next(&mut peer.outbound.cursor) else { break };
-                let wants = peer.wants(number, &self.filters, &entry);
-                peer.outbound.progress.lost += u64::from(wants);
-            }
-            peer.outbound.progress.position = peer.outbound.cursor.position;
         }
         self.history.drop_oldest();
         let tail = self.history.tail();
@@ -346,11 +386,11 @@ impl<M: Memory> Hub<M> {
     /// Copies the next frames for the bus to `out` and returns how many. To be followed by
     /// [`Hub::taken`], or [`Hub::rejected`].
     pub fn offer(&mut self, now: Instant, out: &mut [Frame]) -> usize {
-        if !self.status.state.takes_frames() {
+        if !self.takes_frames() {
             self.queue.drop_all_stale(now, self.policy.max_age);
             return 0;
         }
-        self.queue.offer(now, self.policy.max_age, self.policy.handed_max, out)
+        self.queue.offer(now, self.rules(), out)
     }
 
     /// When its owner's bus showed the `index`-th frame offered (microseconds since the Unix epoch).
@@ -385,13 +425,29 @@ impl<M: Memory> Hub<M> {
     /// of everything its bus had shown by then: an echo that waits to be read is not overdue.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.queue.drop_all_stale(now, self.policy.max_age);
-        self.queue.give_up_echoes(now, self.policy.is_virtual);
+        self.queue.give_up_echoes(now, self.rules());
     }
 
     /// When [`Hub::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.queue.next_timeout(self.policy.max_age, self.policy.is_virtual)
+        self.queue.next_timeout(self.rules())
+    }
+
+    /// Whether [`Hub::handle_timeout`] will give up a frame in the kernel's hands, since no echo came for
+    /// too long. On a real bus that is right only where the controller is error-active: who can ask
+    /// it is to do so before, and to tell [`Hub::set_state`].
+    #[must_use]
+    pub fn has_overdue_echo(&self, now: Instant) -> bool {
+        self.queue.overdue_at(self.rules()).is_some_and(|at| at <= now)
+    }
+
+    /// Whether the oldest frame in the kernel's hands is over the age limit: it would be on the bus, old,
+    /// if somebody acknowledged it now.
+    #[must_use]
+    pub fn is_handed_too_old(&self, now: Instant) -> bool {
+        let born = self.queue.oldest_handed_born();
+        born.zip(self.policy.max_age).is_some_and(|(born, limit)| now.since(born) > limit)
     }
 
     /// A record for a peer we dial. `None` where there is no room for another.
@@ -442,16 +498,18 @@ impl<M: Memory> Hub<M> {
             return Err(Refusal::LOOP);
         }
         let known = self.peers.iter().position(|peer| peer.history == history && !peer.dialled);
-        // One that was held up on its way: since it was made the peer has given that link up, and has seen more.
-        let is_late = |peer: &Peer| hello.clock_us < peer.greeted_us;
+        // One that was held up on its way: since it was made the peer has given that link up, and has seen
+        // more. Or the peer was set back to an earlier state, and what it says of the streams is not true
+        // any more: it comes back with a new history.
+        let is_late = |peer: &Peer| hello.clock_us < peer.heard_us;
         if known.and_then(|number| self.peers.get(number)).is_some_and(is_late) {
             return Err(Refusal::REPLACED);
         }
         known.or_else(|| self.make_room(now, history)).ok_or(Refusal::FULL)
     }
 
-    /// Finds or frees a record. Forgotten is who has no reason to come back, else who was unheard of
-    /// for longest.
+    /// Finds or frees a record. Forgotten is who has no reason to come back, else who never carried a
+    /// frame, else who was unheard of for longest.
     fn make_room(&mut self, now: Instant, history: u64) -> Option<usize> {
         let fresh = Peer::new(history, false, now, self.position());
         if self.peers.push(fresh).is_ok() {
@@ -463,8 +521,9 @@ impl<M: Memory> Hub<M> {
             .iter()
             .enumerate()
             .filter(|(lane, peer)| peer.link.is_none() && !peer.dialled && queue.is_empty(*lane))
-            .min_by_key(|(_, peer)| (peer.may_resume, peer.last_used))?;
+            .min_by_key(|(_, peer)| (peer.may_resume, peer.has_carried(), peer.last_used))?;
         self.is_somebody_else(number);
+        self.queue.forget_ghosts(number);
         *self.peers.get_mut(number)? = fresh;
         Some(number)
     }

@@ -197,7 +197,7 @@ impl Link {
         hub.begin(now, place.peer, self.id, hello, filters)?;
         let status = hub.peer_status(place.peer);
         let restarted = status.is_some_and(|status| status.restarts > restarts);
-        self.clock.arrived(now, hello.clock_us);
+        hub.clock_greeted(now, place.peer, hello.clock_us);
         self.echo = Some((hello.clock_us, now));
         self.outbox.ping = true;
         let (least, most) = HEARTBEAT_RANGE_MS.into_inner();
@@ -241,12 +241,7 @@ impl Link {
             Message::Clock(offset_us) => self.stamps_in.offset_us = Some(offset_us),
             Message::Frames(frames) => {
                 let offset_us = self.stamps_in.offset_us.ok_or(Refusal::PROTOCOL)?;
-                let clock = &self.clock;
-                let born = |stamp_us: u64| {
-                    let theirs = stamp_us.wrapping_add_signed(offset_us.wrapping_neg());
-                    clock.ours(now, theirs)
-                };
-                hub.receive(peer, frames, &mut self.stamps_in.last_us, born)?;
+                hub.receive(now, peer, frames, &mut self.stamps_in.last_us, offset_us)?;
             }
             Message::Skip(skip) => {
                 hub.skipped(peer, &skip)?;
@@ -257,7 +252,7 @@ impl Link {
                 }
             }
             Message::Receipt(runs) => hub.receipt_of(peer, runs)?,
-            Message::Ping(ping) => self.pinged(now, &ping),
+            Message::Ping(ping) => self.pinged(now, &ping, hub, peer),
             Message::Bus(status) => {
                 hub.goes_on(peer, 0)?;
                 hub.peer_max_age(peer, status.max_age_us);
@@ -283,15 +278,13 @@ impl Link {
         Ok(false)
     }
 
-    fn pinged(&mut self, now: Instant, ping: &Ping) {
-        self.clock.arrived(now, ping.clock_us);
+    fn pinged<M: Memory>(&mut self, now: Instant, ping: &Ping, hub: &mut Hub<M>, peer: PeerNumber) {
+        hub.clock_heard(now, peer, ping);
         self.echo = Some((ping.clock_us, now));
+        if !hub.knows_clock(peer) {
+            self.next_ping = self.next_ping.min(now + SETTLING_INTERVAL);
+        }
         if ping.echo_us > 0 {
-            let was_there = ping.clock_us.saturating_sub(ping.held_us);
-            self.clock.answered(now, ping.echo_us, was_there);
-            if !self.clock.is_settled() {
-                self.next_ping = self.next_ping.min(now + SETTLING_INTERVAL);
-            }
             let sent = Instant::from_micros(ping.echo_us.saturating_add(ping.held_us));
             self.round_trip = Some(now.since(sent));
         }

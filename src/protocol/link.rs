@@ -17,7 +17,6 @@ use core::time::Duration;
 
 use heapless::{Deque, String, Vec};
 
-use super::clock::PeerClock;
 use super::filter::Filters;
 use super::hub::{Hub, Memory};
 use super::peer::PeerNumber;
@@ -188,7 +187,6 @@ pub struct Link {
     pub(super) next_receipt: Instant,
     pub(super) status_told: Option<u32>,
     pub(super) peer_state: Option<BusState>,
-    pub(super) clock: PeerClock,
     pub(super) echo: Option<(u64, Instant)>,
     pub(super) round_trip: Option<Duration>,
     pub(super) stamps_out: Stamps,
@@ -260,7 +258,6 @@ impl Link {
             next_receipt: now,
             status_told: None,
             peer_state: None,
-            clock: PeerClock::default(),
             echo: None,
             round_trip: None,
             stamps_out: Stamps::default(),
@@ -479,7 +476,7 @@ impl Link {
                 self.hold = None;
                 self.event(Event::Up { restarted });
             } else if now >= self.next_ping {
-                self.ping_is_due(now);
+                self.ping_is_due(now, hubs);
             }
             return;
         }
@@ -492,12 +489,14 @@ impl Link {
             let reason = if self.phase == Phase::Live { Ended::Silent } else { Ended::NoGreeting };
             self.close(now, hubs, reason);
         } else if self.phase == Phase::Live && now >= self.next_ping {
-            self.ping_is_due(now);
+            self.ping_is_due(now, hubs);
         }
     }
 
-    fn ping_is_due(&mut self, now: Instant) {
-        let settling = if self.clock.is_settled() { Duration::MAX } else { SETTLING_INTERVAL };
+    fn ping_is_due<M: Memory>(&mut self, now: Instant, hubs: &[Hub<M>]) {
+        let knows = |place: Place| hubs.get(place.hub).map(|hub| hub.knows_clock(place.peer));
+        let is_settled = self.place.and_then(knows) == Some(true);
+        let settling = if is_settled { Duration::MAX } else { SETTLING_INTERVAL };
         self.next_ping = now + self.options.heartbeat.min(settling);
         self.outbox.ping = true;
     }

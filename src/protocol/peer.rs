@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::PeerClock;
 use super::filter::Filters;
 use super::history::{Cursor, Entry, Origin};
 use super::ring::{Budget, PROBE_WAIT};
@@ -195,8 +196,9 @@ pub(super) struct Outbound {
     /// Whether the peer wants frames at all.
     pub(super) wanted: bool,
     pub(super) cursor: Cursor,
-    /// Where the stream began.
+    /// Where the stream began, and the outcomes known by then.
     pub(super) begun: Progress,
+    pub(super) begun_done: [u64; Outcome::COUNT],
     pub(super) progress: Progress,
     /// What the peer was told: [`Progress`] when the last `Start`, `Skip` or `Frames` was made.
     pub(super) told: Progress,
@@ -206,6 +208,9 @@ pub(super) struct Outbound {
     pub(super) looks_on: bool,
     /// 0: no limit.
     pub(super) max_age_us: u64,
+    /// Frames meant for the peer before the oldest one the history holds, whatever became of them: the
+    /// stream's [`Progress::wanted`] there.
+    pub(super) dropped: u64,
     /// Of streams to the peer's earlier histories.
     pub(super) before: Counters,
 }
@@ -218,9 +223,21 @@ impl Outbound {
 
     /// Begins a stream at `cursor`; `lost` frames that were meant for it came before.
     pub(super) fn begin(&mut self, cursor: Cursor, lost: u64) {
+        let progress = Progress { position: cursor.position, lost, ..Progress::default() };
+        self.begin_after(cursor, progress, [0; Outcome::COUNT]);
+    }
+
+    /// Begins a stream at `cursor` with the account of one before it.
+    pub(super) fn begin_after(
+        &mut self,
+        cursor: Cursor,
+        progress: Progress,
+        done: [u64; Outcome::COUNT],
+    ) {
         self.cursor = cursor;
-        self.begun = Progress { position: cursor.position, lost, ..Progress::default() };
-        self.progress = self.begun;
+        (self.begun, self.progress) = (progress, progress);
+        (self.begun_done, self.done) = (done, done);
+        self.dropped = progress.wanted();
     }
 
     /// Closes the account with a receiver that is gone for good: nobody can tell what became of
@@ -230,7 +247,6 @@ impl Outbound {
         count(&mut self.done, Outcome::Unconfirmed, open);
         self.before = self.before.plus(&Counters::of_stream(&self.progress, &self.done));
         self.begin(self.cursor, 0);
-        self.done = [0; Outcome::COUNT];
     }
 }
 
@@ -276,8 +292,10 @@ pub(super) struct Peer {
     pub(super) last_used: Instant,
     /// Whether it may come back for what it has missed: it did not say goodbye, and wants frames.
     pub(super) may_resume: bool,
-    /// When it made the newest of its greetings, on its clock (microseconds).
-    pub(super) greeted_us: u64,
+    /// The latest moment on its clock that we heard of (microseconds).
+    pub(super) heard_us: u64,
+    /// What its clock says in terms of ours, over all its links.
+    pub(super) clock: PeerClock,
     /// Frames in our history before this position are not its own, whatever their origin says.
     pub(super) joined: u64,
     pub(super) inbound: Inbound,
@@ -289,7 +307,7 @@ pub(super) struct Peer {
     pub(super) filters: Filters,
     /// Whether something else joins the two buses: a link was refused for it, and none carried frames since.
     pub(super) displaced: bool,
-    /// Where the stream to it stood when the last link came up, and how many frames waited for it.
+    /// Where the stream to it stood when the last link came up, and where the history did.
     pub(super) came_up: (Progress, u64),
     /// What its last greeting said of it.
     pub(super) features: u32,
@@ -312,6 +330,23 @@ impl Peer {
         !is_own && out.passes(&entry.frame) && self.filters.passes(&entry.frame)
     }
 
+    /// A frame meant for it, at this position, leaves the history.
+    pub(super) fn count_dropped(&mut self, position: u64) {
+        let is_passed = self.outbound.cursor.position > position;
+        if position >= self.outbound.begun.position {
+            self.outbound.dropped = self.outbound.dropped.saturating_add(1);
+        }
+        if !is_passed && !self.is_standby() {
+            self.outbound.progress.lost += 1;
+        }
+    }
+
+    /// Whether a frame went either way.
+    pub(super) fn has_carried(&self) -> bool {
+        let frames = self.inbound.progress.frames + self.outbound.progress.frames;
+        frames + self.inbound.before.frames + self.outbound.before.frames > 0
+    }
+
     /// Whether its frames go another way, as far as we know, and there is no link that may take over.
     pub(super) fn is_standby(&self) -> bool {
         self.displaced && self.link.is_none()
@@ -324,7 +359,8 @@ impl Peer {
             dialled,
             last_used: now,
             may_resume: true,
-            greeted_us: 0,
+            heard_us: 0,
+            clock: PeerClock::default(),
             joined,
             inbound: Inbound::default(),
             outbound: Outbound::default(),

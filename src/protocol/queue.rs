@@ -7,9 +7,16 @@
 //! Frames in the kernel's hands are confirmed by their echo (`MSG_CONFIRM`), mostly in order, but a
 //! controller with several mailboxes may swap some: an echo confirms the first frame equal to it.
 
+mod handed;
+mod pace;
+
 use core::time::Duration;
 
-use heapless::{Deque, Vec};
+use heapless::Vec;
+
+pub use handed::ECHO_OVERDUE;
+use handed::Handed;
+use pace::Pace;
 
 use super::frame::Frame;
 use super::peer::{Outcome, count};
@@ -22,10 +29,6 @@ pub const PEERS_MAX: usize = 96;
 pub const HANDED_MAX: usize = 256;
 /// Most frames offered at once: one system call's worth.
 pub const OFFER_MAX: usize = 64;
-/// How long an echo may be overdue before it counts as lost. Chosen: a frame waits for its turn on
-/// a full bus for milliseconds, never a second.
-pub const ECHO_OVERDUE: Duration = Duration::from_secs(1);
-
 const NONE: u16 = u16::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ enum State {
     Free,
     Waiting,
     Offered,
-    Handed { at: Instant },
+    Handed { at: Instant, overtaken: u16 },
     Done(Outcome),
 }
 
@@ -43,6 +46,8 @@ pub struct Slot {
     frame: Option<Frame>,
     stamp_us: u64,
     born: Instant,
+    /// From when it counts as late: it has waited for more than its way.
+    late_from: Instant,
     state: State,
     lane: u8,
     next: u16,
@@ -54,6 +59,7 @@ impl Slot {
         frame: None,
         stamp_us: 0,
         born: Instant::from_micros(0),
+        late_from: Instant::from_micros(0),
         state: State::Free,
         lane: 0,
         next: NONE,
@@ -85,6 +91,34 @@ impl<const N: usize> Slots for Vec<Slot, N> {
     }
 }
 
+/// When a frame was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// By its bus' owner, in microseconds since the Unix epoch.
+    pub(super) stamp_us: u64,
+    /// The same on our clock.
+    pub(super) born: Instant,
+    /// From when it counts as late.
+    pub(super) late_from: Instant,
+}
+
+/// What holds for frames toward this bus.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Frames older than this are dropped.
+    pub(super) max_age: Option<Duration>,
+    /// Most frames in the kernel's hands.
+    pub(super) handed_max: usize,
+    /// Whether there is no real bus, so that echoes come at once.
+    pub(super) is_virtual: bool,
+    /// Whether the controller tries each frame once.
+    pub(super) one_shot: bool,
+    /// Whether the controller, if any, is not error-passive.
+    pub(super) is_active: bool,
+    /// Whether late frames are put on the bus at a [pace](Pace).
+    pub(super) paced: bool,
+}
+
 /// A frame's end, as it leaves its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Done {
@@ -103,9 +137,8 @@ pub(super) struct Queue<S> {
     turn: usize,
     waiting: u32,
     offered: Vec<u16, OFFER_MAX>,
-    handed: Deque<u16, HANDED_MAX>,
-    /// Set when the kernel dropped frames we had not read: echoes may be among them.
-    echoes_lost: bool,
+    handed: Handed,
+    pace: Pace,
 }
 
 impl<S: Slots> Queue<S> {
@@ -119,8 +152,8 @@ impl<S: Slots> Queue<S> {
             turn: 0,
             waiting: 0,
             offered: Vec::new(),
-            handed: Deque::new(),
-            echoes_lost: false,
+            handed: Handed::new(),
+            pace: Pace::new(),
         }
     }
 
@@ -129,10 +162,11 @@ impl<S: Slots> Queue<S> {
         &mut self,
         lane: usize,
         frame: Frame,
-        stamp_us: u64,
-        born: Instant,
+        times: Times,
         outcome: Option<Outcome>,
     ) -> bool {
+        let Times { stamp_us, born, late_from } = times;
+        self.pace.note(stamp_us);
         let number = self.free_slot();
         let (Some(slot), Some(queue)) =
             (self.slots.as_mut().get_mut(usize::from(number)), self.lanes.get_mut(lane))
@@ -141,7 +175,9 @@ impl<S: Slots> Queue<S> {
         };
         self.free = slot.next;
         let state = outcome.map_or(State::Waiting, State::Done);
-        *slot = Slot { frame: Some(frame), stamp_us, born, state, lane: lane as u8, next: NONE };
+        let lane_number = lane as u8;
+        let frame = Some(frame);
+        *slot = Slot { frame, stamp_us, born, late_from, state, lane: lane_number, next: NONE };
         self.used = self.used.max(lane + 1);
         let last = queue.tail;
         queue.tail = number;
@@ -299,36 +335,42 @@ impl<S: Slots> Queue<S> {
         }
     }
 
-    /// Copies the next frames for the bus to `out`, one of each lane in turn, dropping what is
-    /// older than `max_age`. At most `handed_max` are in the kernel's hands afterwards. Must be
-    /// followed by [`Queue::taken`].
-    pub(super) fn offer(
-        &mut self,
-        now: Instant,
-        max_age: Option<Duration>,
-        handed_max: usize,
-        out: &mut [Frame],
-    ) -> usize {
+    /// Copies the next frames for the bus to `out`, one of each lane in turn, dropping what is too
+    /// old. Must be followed by [`Queue::taken`].
+    pub(super) fn offer(&mut self, now: Instant, rules: Rules, out: &mut [Frame]) -> usize {
         self.withdraw(0);
-        let room = handed_max.min(HANDED_MAX).saturating_sub(self.handed.len());
-        let most = room.min(out.len()).min(OFFER_MAX);
-        let mut idle = 0;
+        let most = self.handed_room(now, rules).min(out.len()).min(OFFER_MAX);
+        let late_room = if rules.paced { self.pace.room(now) } else { u64::MAX };
+        let (mut idle, mut late, mut is_held) = (0, 0, false);
         while self.offered.len() < most && idle < self.used && self.waiting > 0 {
             let lane = self.turn;
             self.turn = (lane + 1) % self.used;
-            self.drop_stale(lane, now, max_age);
-            match self.take_waiting(lane, State::Offered) {
-                Some((number, frame)) => {
-                    if let Some(place) = out.get_mut(self.offered.len()) {
-                        *place = frame;
-                    }
-                    let _ = self.offered.push(number);
-                    idle = 0;
+            idle += 1;
+            self.drop_stale(lane, now, rules.max_age);
+            let is_late = self.first_waiting(lane).is_some_and(|slot| slot.late_from < now);
+            if is_late && late >= late_room {
+                is_held = true;
+            } else if let Some((number, frame)) = self.take_waiting(lane, State::Offered) {
+                if let Some(place) = out.get_mut(self.offered.len()) {
+                    *place = frame;
                 }
-                None => idle += 1,
+                let _ = self.offered.push(number);
+                late += u64::from(is_late);
+                idle = 0;
+            }
+        }
+        self.pace.held_until = None;
+        if rules.paced {
+            self.pace.take(now, late);
+            if is_held {
+                self.pace.hold();
             }
         }
         self.offered.len()
+    }
+
+    fn first_waiting(&self, lane: usize) -> Option<&Slot> {
+        self.slot(self.lanes.get(lane)?.waiting)
     }
 
     /// The stamp that came with the `index`-th frame offered, in microseconds since the Unix epoch.
@@ -344,11 +386,9 @@ impl<S: Slots> Queue<S> {
 
     /// The kernel took the first `count` frames offered; the others wait on.
     pub(super) fn taken(&mut self, now: Instant, count: usize) {
-        for number in self.offered.iter().take(count) {
-            if let Some(slot) = self.slots.as_mut().get_mut(usize::from(*number)) {
-                slot.state = State::Handed { at: now };
-            }
-            let _ = self.handed.push_back(*number);
+        for index in 0..count {
+            let Some(number) = self.offered.get(index).copied() else { break };
+            self.hand_over(now, number);
         }
         self.withdraw(count);
     }
@@ -379,53 +419,10 @@ impl<S: Slots> Queue<S> {
         self.offered.clear();
     }
 
-    /// The bus showed a frame of ours, which ends it so. Returns the lane it came by.
-    pub(super) fn confirm(&mut self, frame: &Frame, outcome: Outcome) -> Option<usize> {
-        let same = |number: &u16| {
-            self.slot(*number).and_then(|s| s.frame.as_ref()).is_some_and(|f| f.is_echoed_by(frame))
-        };
-        let index = self.handed.iter().position(same)?;
-        let number = self.take_handed(index)?;
-        let slot = self.slots.as_mut().get_mut(usize::from(number))?;
-        slot.state = State::Done(outcome);
-        Some(usize::from(slot.lane))
-    }
-
-    /// Whether the kernel has frames of ours that were not confirmed yet.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.handed.is_empty() || self.waiting > 0
-    }
-
-    /// The kernel dropped frames before we read them: echoes may be among them.
-    pub(super) fn echoes_lost(&mut self) {
-        self.echoes_lost = true;
-    }
-
-    /// Gives up on echoes that are overdue, where there is reason to think that they were lost:
-    /// always on a virtual bus, which confirms at once, on a real one only after an overflow, since
-    /// a frame nobody acknowledges may be tried for ever.
-    pub(super) fn give_up_echoes(&mut self, now: Instant, is_virtual: bool) {
-        if !self.echoes_lost && !is_virtual {
-            return;
-        }
-        while let Some(&number) = self.handed.front() {
-            let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) else { return };
-            match slot.state {
-                State::Handed { at } if now.since(at) < ECHO_OVERDUE => return,
-                _ => slot.state = State::Done(Outcome::Unconfirmed),
-            }
-            self.handed.pop_front();
-        }
-        self.echoes_lost = false;
-    }
-
-    /// Every frame in the kernel's hands ended so: the interface dropped them.
-    pub(super) fn fail_handed(&mut self, outcome: Outcome) {
-        self.withdraw(0);
-        while let Some(number) = self.handed.pop_front() {
-            if let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) {
-                slot.state = State::Done(outcome);
-            }
+    /// Every frame that waits or is in the kernel's hands is so much older than was thought.
+    pub(super) fn age(&mut self, by: Duration) {
+        for slot in self.slots.as_mut() {
+            slot.born = slot.born - by;
         }
     }
 
@@ -450,30 +447,17 @@ impl<S: Slots> Queue<S> {
         }
     }
 
-    /// When the next frame grows too old, or an echo overdue that is [given up] then.
-    ///
-    /// [given up]: Queue::give_up_echoes
-    pub(super) fn next_timeout(
-        &self,
-        max_age: Option<Duration>,
-        is_virtual: bool,
-    ) -> Option<Instant> {
-        let first = self.handed.front().filter(|_| self.echoes_lost || is_virtual);
-        let overdue = first.and_then(|number| match self.slot(*number)?.state {
-            State::Handed { at } => Some(at + ECHO_OVERDUE),
-            _ => None,
-        });
-        let Some(max_age) = max_age.filter(|_| self.waiting > 0) else { return overdue };
+    /// When the next frame grows too old, an echo is overdue, or late frames may go on.
+    pub(super) fn next_timeout(&self, rules: Rules) -> Option<Instant> {
+        let next = Instant::earliest(self.overdue_at(rules), self.pace.held_until);
+        let Some(max_age) = rules.max_age.filter(|_| self.waiting > 0) else { return next };
         let oldest = self
             .lanes
             .iter()
             .take(self.used)
             .filter_map(|lane| self.slot(lane.waiting))
             .map(|s| s.born);
-        Instant::earliest(
-            oldest.min().map(|born| born + max_age + Duration::from_micros(1)),
-            overdue,
-        )
+        Instant::earliest(oldest.min().map(|born| born + max_age + Duration::from_micros(1)), next)
     }
 
     fn drop_stale(&mut self, lane: usize, now: Instant, max_age: Option<Duration>) {
@@ -501,20 +485,6 @@ impl<S: Slots> Queue<S> {
         self.lanes.get_mut(lane)?.waiting = next;
         self.waiting -= 1;
         Some((number, frame))
-    }
-
-    fn take_handed(&mut self, index: usize) -> Option<u16> {
-        // In order nearly always: then nothing moves.
-        for _ in 0..index {
-            let front = self.handed.pop_front()?;
-            let _ = self.handed.push_back(front);
-        }
-        let number = self.handed.pop_front();
-        for _ in 0..index {
-            let back = self.handed.pop_back()?;
-            let _ = self.handed.push_front(back);
-        }
-        number
     }
 
     fn slot(&self, number: u16) -> Option<&Slot> {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::filter::Filters;
 use super::history::{Cursor, Entry};
 use super::hub::{Hub, Memory};
-use super::peer::{Counters, Inbound, Outbound, Outcome, Progress, total};
+use super::peer::{Counters, Inbound, Outbound, Progress, total};
 use super::time::Instant;
 use super::wire::{From, Hello, Refusal, Seen};
 
@@ -19,7 +19,9 @@ impl<M: Memory> Hub<M> {
         while self.pop_done(number).is_some() {}
         let peer = self.peers.get(number)?;
         let Inbound { started, progress, done, .. } = peer.inbound;
-        started.then_some(Seen { history: peer.history, progress, done })
+        // Who is known and has sent nothing yet is told so: a peer that hears nothing was forgotten.
+        let is_known = peer.history != 0 && (peer.dialled || peer.links > 1);
+        (started || is_known).then_some(Seen { history: peer.history, progress, done })
     }
 
     /// A link to a peer has both greetings: sets both streams to where they go on.
@@ -53,10 +55,6 @@ impl<M: Memory> Hub<M> {
         }
         self.end_ring(now, number);
         let head = self.history.head();
-        // Nobody asks of a first link, or of one that is not the only way.
-        let is_counted =
-            self.peers.get(number).is_some_and(|peer| peer.links > 0 && !peer.displaced);
-        let waiting = if is_counted { self.waiting(number) } else { 0 };
         let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
         let outbound = &mut peer.outbound;
         outbound.window = hello.window;
@@ -65,10 +63,9 @@ impl<M: Memory> Hub<M> {
         if !outbound.wanted {
             outbound.begin(head, 0);
         }
-        peer.came_up = (outbound.progress, waiting);
+        peer.came_up = (outbound.progress, head.position);
         peer.link = Some(link);
         peer.may_resume = hello.window > 0;
-        peer.greeted_us = hello.clock_us;
         peer.features = hello.features;
         peer.links += 1;
         peer.last_used = now;
@@ -117,11 +114,13 @@ impl<M: Memory> Hub<M> {
                 let missed = missed.filter(|_| seen.is_possible());
                 let outbound = self.peers.get_mut(number).map(|peer| &mut peer.outbound);
                 if let (Some(outbound), Some(missed)) = (outbound, missed) {
-                    outbound.done = seen.done;
-                    outbound.begin(head, 0);
-                    outbound.begun.position = seen.progress.position;
-                    outbound.progress = Progress { position: head.position, ..seen.progress };
-                    outbound.progress.lost += missed;
+                    let lost = seen.progress.lost + missed;
+                    let position = head.position;
+                    outbound.begin_after(
+                        head,
+                        Progress { position, lost, ..seen.progress },
+                        seen.done,
+                    );
                     return;
                 }
                 (head, 0)
@@ -143,18 +142,21 @@ impl<M: Memory> Hub<M> {
     /// Goes on with a stream: from where the receiver says it is, from its beginning if it has
     /// nothing of it, or, where its account cannot be ours, with a new stream from here.
     fn resume(&mut self, number: usize, hello: &Hello<'_>) {
-        let Some(outbound) = self.peers.get(number).map(|peer| peer.outbound) else { return };
+        let Some(peer) = self.peers.get(number) else { return };
+        let outbound = peer.outbound;
         let seen = match hello.seen {
-            Some(seen) if seen.history == self.id() => Some(seen),
-            // Nothing of it ever arrived.
-            None if total(&outbound.done) == 0 => Some(Seen {
+            Some(seen) => Some(seen).filter(|seen| seen.history == self.id()),
+            // Who dials us forgets nothing: it never heard of this stream. Whom we dial knew us once, and
+            // has forgotten it: of what was written to it nobody can tell what became.
+            None if peer.dialled && outbound.progress.frames > outbound.begun.frames => None,
+            None if total(&outbound.done) > total(&outbound.begun_done) => None,
+            None => Some(Seen {
                 history: self.id(),
                 progress: outbound.begun,
-                done: [0; Outcome::COUNT],
+                done: outbound.begun_done,
             }),
-            _ => None,
         };
-        let resumed = seen.and_then(|seen| self.rewound(number, &seen));
+        let resumed = seen.and_then(|seen| self.rewound(outbound, &seen));
         if let Some(peer) = self.peers.get_mut(number) {
             match resumed {
                 Some(resumed) => peer.outbound = resumed,
@@ -164,27 +166,35 @@ impl<M: Memory> Hub<M> {
     }
 
     /// A stream set back to where the receiver says it is, or as near as the history reaches;
-    /// `None` if its account does not fit what was sent.
-    fn rewound(&self, number: usize, seen: &Seen) -> Option<Outbound> {
-        let mut outbound = self.peers.get(number)?.outbound;
-        if !seen.is_possible() || seen.progress.position < outbound.begun.position {
+    /// `None` if its account does not fit what was sent. Walks no more than a block of the history.
+    fn rewound(&self, mut outbound: Outbound, seen: &Seen) -> Option<Outbound> {
+        let Outbound { begun, begun_done, progress: front, dropped, .. } = outbound;
+        let (mut progress, mut done) = (seen.progress, seen.done);
+        if !seen.is_possible() || progress.position > front.position {
             return None;
         }
-        let cursor = self.history.seek(seen.progress.position);
-        if cursor.position > outbound.progress.position {
+        if progress.position < begun.position {
+            // It has not heard yet where the stream begins.
+            (progress.frames == begun.frames && progress.wanted() <= begun.wanted())
+                .then_some(())?;
+            (progress, done) = (begun, begun_done);
+        }
+        if progress.wanted() > front.wanted() {
             return None;
         }
-        let unsent = self.wanted_between(number, cursor, outbound.progress.position);
-        let before = outbound.progress.wanted().checked_sub(unsent)?;
-        let lost = before.checked_sub(seen.progress.wanted())?;
-        outbound.cursor = cursor;
-        outbound.progress = Progress { position: cursor.position, ..seen.progress };
-        outbound.progress.lost += lost;
-        outbound.done = seen.done;
+        let tail = self.history.tail();
+        if progress.position < tail.position {
+            progress.lost += dropped.checked_sub(progress.wanted())?;
+            progress.position = tail.position;
+        }
+        outbound.cursor = self.history.seek(progress.position);
+        outbound.progress = progress;
+        outbound.done = done;
         Some(outbound)
     }
 
-    /// How many frames from `cursor` up to position `end` are meant for the peer.
+    /// How many frames from `cursor` up to position `end` are meant for the peer. Walks them all: not
+    /// for a greeting.
     pub(super) fn wanted_between(&self, number: usize, mut cursor: Cursor, end: u64) -> u64 {
         let mut wanted = 0;
         while cursor.position < end {

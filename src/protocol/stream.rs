@@ -3,20 +3,28 @@
 //!
 //! Both sides keep the same [`Progress`] of a stream; `Start` says where it stands on a new link.
 
+use core::time::Duration;
+
 use super::entry::{self, ENTRY_MAX};
 use super::frame::Frame;
 use super::history::Entry;
 use super::hub::{Hub, Memory};
 use super::peer::{Counters, Outcome, Progress, count};
-use super::queue::Done;
+use super::queue::{Done, Times};
 use super::time::Instant;
-use super::wire::{FRAMES_MAX, Message, Refusal, Skip};
+use super::wire::{FRAMES_MAX, Message, Ping, Refusal, Skip};
 
 /// Most frames looked at for one record, so that skipping a long past does not hold up the bus.
 /// Chosen: about a tenth of a millisecond's work on a small board.
 const LOOK_MAX: usize = 4096;
 /// Most pairs of outcome and count in one receipt.
 const RUNS_MAX: usize = 32;
+/// From how old on a frame counts as late, so that a virtual bus is given it at a pace. Chosen: a
+/// sound link and a busy computer make less of it, and what comes within so long fits into the
+/// buffer of whoever reads the bus.
+const ON_TIME: Duration = Duration::from_millis(20);
+/// What may come to it for not knowing the clocks' difference better, which a long way is the cause of.
+const DOUBT_MAX: Duration = Duration::from_millis(80);
 /// Longest receipt: an outcome and a count of at most 65,535 each.
 const RECEIPT_MAX: usize = RUNS_MAX * 4;
 
@@ -83,14 +91,15 @@ impl<M: Memory> Hub<M> {
         Ok(())
     }
 
-    /// Frames from a peer, toward the bus: all of them, or none and an error. `born` gives the
-    /// moment on our clock when a frame with a stamp was seen.
+    /// Frames from a peer, toward the bus: all of them, or none and an error. Their stamps are
+    /// `offset_us` ahead of the peer's monotonic clock.
     pub(super) fn receive(
         &mut self,
+        now: Instant,
         number: usize,
         frames: &[u8],
         last_us: &mut u64,
-        born: impl Fn(u64) -> Instant,
+        offset_us: i64,
     ) -> Result<(), Refusal> {
         let mut amount = 0;
         let mut rest = frames;
@@ -111,15 +120,19 @@ impl<M: Memory> Hub<M> {
         if !self.queue.has_room(amount) {
             return Err(Refusal::FULL);
         }
-        let progress = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.inbound.progress;
+        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let (clock, progress) = (peer.clock, &mut peer.inbound.progress);
         let position = progress.position.checked_add(amount as u64).ok_or(Refusal::PROTOCOL)?;
         progress.position = position;
         progress.frames += amount as u64;
+        let patience = ON_TIME + clock.doubt().min(DOUBT_MAX);
         let mut rest = frames;
         while let Some((frame, delta_us, after)) = entry::decode(rest) {
             *last_us = last_us.wrapping_add(delta_us);
-            let outcome = self.refusal_of(&frame);
-            self.queue.push(number, frame, *last_us, born(*last_us), outcome);
+            let theirs_us = last_us.wrapping_add_signed(offset_us.wrapping_neg());
+            let born = clock.ours(now, theirs_us);
+            let times = Times { stamp_us: *last_us, born, late_from: born + patience };
+            self.queue.push(number, frame, times, self.refusal_of(&frame));
             rest = after;
         }
         Ok(())
@@ -148,6 +161,34 @@ impl<M: Memory> Hub<M> {
             }
             count(&mut inbound.before.done, outcome, 1);
         }
+    }
+
+    /// A link to a peer begins with its greeting.
+    pub(super) fn clock_greeted(&mut self, now: Instant, number: usize, clock_us: u64) {
+        if let Some(peer) = self.peers.get_mut(number) {
+            peer.heard_us = peer.heard_us.max(clock_us);
+            peer.clock.greeted(now, clock_us);
+        }
+    }
+
+    /// A peer says what its clock shows, and when it had heard of ours.
+    pub(super) fn clock_heard(&mut self, now: Instant, number: usize, ping: &Ping) {
+        let Some(peer) = self.peers.get_mut(number) else { return };
+        peer.heard_us = peer.heard_us.max(ping.clock_us);
+        let stood = peer.clock.arrived(now, ping.clock_us);
+        if ping.echo_us > 0 {
+            let was_there = ping.clock_us.saturating_sub(ping.held_us);
+            peer.clock.answered(now, ping.echo_us, was_there);
+        }
+        // Every frame that waits is older than our clock makes it.
+        if let Some(stood) = stood {
+            self.queue.age(stood);
+        }
+    }
+
+    /// Whether it is known well enough what a peer's clock says in terms of ours.
+    pub(super) fn knows_clock(&self, number: usize) -> bool {
+        self.peers.get(number).is_some_and(|peer| peer.clock.is_settled())
     }
 
     /// The link a peer has now.
@@ -336,7 +377,7 @@ impl<M: Memory> Hub<M> {
             !outbound.wanted
                 || (outbound.outstanding() == 0
                     && (now.lost, now.stale) == (told.lost, told.stale)
-                    && self.wanted_between(number, outbound.cursor, u64::MAX) == 0)
+                    && outbound.cursor.position == self.position())
         })
     }
 }

@@ -104,21 +104,21 @@ impl<M: Memory> Hub<M> {
     pub(super) fn displaced(&mut self, number: usize, was_up: bool, is_unread: bool) {
         // A newer link of the peer's that stands is what joins them.
         let Some(&peer) = self.peers.get(number).filter(|peer| peer.link.is_none()) else { return };
-        let (progress, waiting) = peer.came_up;
+        let (came_up, head) = peer.came_up;
         let mut outbound = peer.outbound;
-        let passed = outbound.progress.wanted().saturating_sub(progress.wanted());
-        let open = if !was_up {
-            self.wanted_between(number, outbound.cursor, self.other_way_began())
-        } else if is_unread {
-            outbound.progress = progress;
-            waiting
-        } else {
-            waiting.saturating_sub(passed)
-        };
+        let mut open = 0;
         // A first link has nothing to go on with.
         if peer.links > u64::from(was_up) && outbound.wanted && !peer.displaced {
-            outbound.progress.frames += open;
+            let end = if was_up { head } else { self.other_way_began() };
+            open = self.wanted_between(number, outbound.cursor, end);
+            if is_unread && was_up {
+                open += outbound.progress.wanted().saturating_sub(came_up.wanted());
+            }
         }
+        if is_unread && was_up {
+            outbound.progress = came_up;
+        }
+        outbound.progress.frames += open;
         outbound.cursor = self.history.head();
         outbound.receiver_lost();
         if let Some(peer) = self.peers.get_mut(number) {
