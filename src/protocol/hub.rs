@@ -202,7 +202,7 @@ impl<M: Memory> Hub<M> {
             peer.outbound.receiver_lost();
             peer.joined = 0;
             peer.also = super::peer::Also::default();
-            peer.came_up = (peer.outbound.progress, head.position);
+            peer.came_up = super::peer::CameUp::default();
         }
     }
 

@@ -280,6 +280,23 @@ fn bit(number: usize) -> u128 {
     u32::try_from(number).ok().and_then(|number| 1_u128.checked_shl(number)).unwrap_or(0)
 }
 
+/// How the stream to a peer stood when a link came up, and what of that has ended since.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CameUp {
+    pub(super) progress: Progress,
+    /// Where the history stood.
+    pub(super) head: u64,
+    /// Frames that waited then and do not any more.
+    pub(super) passed: u64,
+}
+
+impl CameUp {
+    /// A frame meant for the peer was carried or dropped.
+    pub(super) fn passes(&mut self, position: u64) {
+        self.passed += u64::from(position < self.head);
+    }
+}
+
 /// A peer, known by the id of its history.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
@@ -307,8 +324,8 @@ pub(super) struct Peer {
     pub(super) filters: Filters,
     /// Whether something else joins the two buses: a link was refused for it, and none carried frames since.
     pub(super) displaced: bool,
-    /// Where the stream to it stood when the last link came up, and where the history did.
-    pub(super) came_up: (Progress, u64),
+    /// How it stood when the last link came up.
+    pub(super) came_up: CameUp,
     /// What its last greeting said of it.
     pub(super) features: u32,
     /// What other records of the same peer brought.
@@ -338,6 +355,7 @@ impl Peer {
         }
         if !is_passed && !self.is_standby() {
             self.outbound.progress.lost += 1;
+            self.came_up.passes(position);
         }
     }
 
@@ -368,7 +386,7 @@ impl Peer {
             links: 0,
             filters: Filters::ALL,
             displaced: false,
-            came_up: (Progress::default(), 0),
+            came_up: CameUp::default(),
             features: 0,
             also: Also::default(),
             probe_wait: PROBE_WAIT,

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::filter::Filters;
 use super::history::{Cursor, Entry};
 use super::hub::{Hub, Memory};
-use super::peer::{Counters, Inbound, Outbound, Progress, total};
+use super::peer::{CameUp, Counters, Inbound, Outbound, Progress, total};
 use super::time::Instant;
 use super::wire::{From, Hello, Refusal, Seen};
 
@@ -63,7 +63,7 @@ impl<M: Memory> Hub<M> {
         if !outbound.wanted {
             outbound.begin(head, 0);
         }
-        peer.came_up = (outbound.progress, head.position);
+        peer.came_up = CameUp { progress: outbound.progress, head: head.position, passed: 0 };
         peer.link = Some(link);
         peer.may_resume = hello.window > 0;
         peer.features = hello.features;

@@ -310,6 +310,9 @@ impl<M: Memory> Hub<M> {
             outbound.cursor = cursor;
             outbound.progress.position = cursor.position;
             outbound.progress.stale += u64::from(is_for);
+            if is_for && let Some(peer) = self.peers.get_mut(number) {
+                peer.came_up.passes(entry.position);
+            }
         }
         self.peers.get_mut(number)?.outbound.looks_on = true;
         None
@@ -340,7 +343,8 @@ impl<M: Memory> Hub<M> {
 
     /// Writes as many frames that follow each other as fit; joins only what is there already.
     fn batch(&mut self, now: Instant, number: usize, stamps: &mut Stamps, out: &mut [u8]) -> usize {
-        let Some(mut outbound) = self.peers.get(number).map(|peer| peer.outbound) else { return 0 };
+        let Some(peer) = self.peers.get(number) else { return 0 };
+        let (mut outbound, mut came_up) = (peer.outbound, peer.came_up);
         let mut frames = [0; FRAMES_MAX];
         let mut used = 0;
         let most = FRAMES_MAX.min(out.len().saturating_sub(3));
@@ -361,10 +365,11 @@ impl<M: Memory> Hub<M> {
             outbound.cursor = cursor;
             outbound.progress.position = cursor.position;
             outbound.progress.frames += 1;
+            came_up.passes(entry.position);
         }
         outbound.told = outbound.progress;
         if let Some(peer) = self.peers.get_mut(number) {
-            peer.outbound = outbound;
+            (peer.outbound, peer.came_up) = (outbound, came_up);
         }
         frames.get(..used).map_or(0, |frames| write(&Message::Frames(frames), out))
     }

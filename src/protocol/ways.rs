@@ -104,19 +104,19 @@ impl<M: Memory> Hub<M> {
     pub(super) fn displaced(&mut self, number: usize, was_up: bool, is_unread: bool) {
         // A newer link of the peer's that stands is what joins them.
         let Some(&peer) = self.peers.get(number).filter(|peer| peer.link.is_none()) else { return };
-        let (came_up, head) = peer.came_up;
+        let came_up = peer.came_up;
         let mut outbound = peer.outbound;
         let mut open = 0;
         // A first link has nothing to go on with.
         if peer.links > u64::from(was_up) && outbound.wanted && !peer.displaced {
-            let end = if was_up { head } else { self.other_way_began() };
+            let end = if was_up { came_up.head } else { self.other_way_began() };
             open = self.wanted_between(number, outbound.cursor, end);
             if is_unread && was_up {
-                open += outbound.progress.wanted().saturating_sub(came_up.wanted());
+                open += came_up.passed;
             }
         }
         if is_unread && was_up {
-            outbound.progress = came_up;
+            outbound.progress = came_up.progress;
         }
         outbound.progress.frames += open;
         outbound.cursor = self.history.head();
