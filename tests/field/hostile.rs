@@ -140,7 +140,7 @@ impl Field {
                 _ => self.tell_bytes(number, &[a, b, c, d]),
             },
             18 => self.now_us += absurd(a).min(500_000),
-            _ => self.nodes[0].is_stalled ^= true,
+            _ => self.nodes[0].toggle_stall(),
         }
     }
 }

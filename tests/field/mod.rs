@@ -188,7 +188,7 @@ impl Field {
     /// Nothing goes wrong any more, and everything arrives.
     pub(crate) fn settle(&mut self) {
         for node in &mut self.nodes {
-            node.is_stalled = false;
+            node.stall(false);
             node.set_state(canspan::protocol::wire::BusState::Up);
         }
         for _ in 0..SETTLE_STEPS {

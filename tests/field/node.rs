@@ -97,7 +97,23 @@ impl Node {
         self.shown.push(Shown { frame, delivered });
     }
 
+    /// Nobody on its bus acknowledges any more, which its controller notices at once; or somebody does again.
+    pub(crate) fn stall(&mut self, is_stalled: bool) {
+        self.is_stalled = is_stalled;
+        let state = self.hub().status().state;
+        self.set_state(state);
+    }
+
+    pub(crate) fn toggle_stall(&mut self) {
+        self.stall(!self.is_stalled);
+    }
+
     pub(crate) fn set_state(&mut self, state: BusState) {
+        let state = match state {
+            BusState::Up if self.is_stalled => BusState::ErrorPassive,
+            BusState::ErrorPassive if !self.is_stalled => BusState::Up,
+            state => state,
+        };
         if !state.takes_frames() {
             self.handed.clear();
         }

@@ -78,7 +78,7 @@ impl Field {
             Operation::Cut(pc, keep) => self.cut(pc, keep),
             Operation::HalfOpen(pc) => self.half_open(pc),
             Operation::Restart(node, keep) => self.restart(node, keep),
-            Operation::Stall => self.nodes[0].is_stalled ^= true,
+            Operation::Stall => self.nodes[0].toggle_stall(),
             Operation::State(node, state) => self.nodes[node].set_state(state),
             Operation::Wait(us) => {
                 self.now_us += us;
