@@ -279,7 +279,11 @@ impl<M: Memory> Hub<M> {
     pub fn set_state(&mut self, state: BusState, errors: Option<(u8, u8)>) {
         let took_frames = self.takes_frames();
         let was_off = self.status.state == BusState::BusOff;
+        let was_active = self.rules().is_active;
         self.set_status(BusStatus { state, errors, ..self.status });
+        if !was_active && self.rules().is_active {
+            self.queue.active_again();
+        }
         if took_frames && !self.takes_frames() {
             self.queue.fail_handed(Outcome::Failed);
         }

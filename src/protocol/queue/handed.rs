@@ -60,6 +60,8 @@ pub(super) struct Handed {
     last_echo: Instant,
     /// The latest moment we were told of: an echo is read in the turn of the loop that follows.
     now: Instant,
+    /// Since when the controller has been error-active again; `None`: since the next moment we are told of.
+    active_since: Option<Instant>,
     /// How often a frame was given up by time since the last echo.
     given_up: u32,
     /// Set when the kernel dropped frames: echoes may be among them.
@@ -74,10 +76,16 @@ impl Handed {
             limit: FIRST_HANDED,
             last_echo: Instant::from_micros(0),
             now: Instant::from_micros(0),
+            active_since: Some(Instant::from_micros(0)),
             given_up: 0,
             echoes_lost: false,
             ghosts: Deque::new(),
         }
+    }
+
+    fn note(&mut self, now: Instant) {
+        self.now = now;
+        self.active_since.get_or_insert(now);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -88,7 +96,7 @@ impl Handed {
 impl<S: Slots> Queue<S> {
     /// How many more frames the kernel may be given now.
     pub(super) fn handed_room(&mut self, now: Instant, rules: Rules) -> usize {
-        self.handed.now = now;
+        self.handed.note(now);
         let most = rules.handed_max.min(HANDED_MAX);
         if rules.is_virtual {
             return most.saturating_sub(self.handed.order.len());
@@ -227,12 +235,18 @@ impl<S: Slots> Queue<S> {
         }
         let first = if rules.one_shot { ONE_SHOT_OVERDUE } else { ECHO_OVERDUE };
         let wait = first.saturating_mul(1 << self.handed.given_up.min(10)).min(OVERDUE_MAX);
-        rules.is_active.then(|| at.max(self.handed.last_echo) + wait)
+        let since = at.max(self.handed.last_echo).max(self.handed.active_since?);
+        rules.is_active.then(|| since + wait)
+    }
+
+    /// The controller is error-active again: what it could not send meanwhile it sends now.
+    pub(in crate::protocol) fn active_again(&mut self) {
+        self.handed.active_since = None;
     }
 
     /// Gives up on echoes that are overdue.
     pub(in crate::protocol) fn give_up_echoes(&mut self, now: Instant, rules: Rules) {
-        self.handed.now = now;
+        self.handed.note(now);
         while self.overdue_at(rules).is_some_and(|at| at <= now) {
             let is_by_evidence = rules.is_virtual || self.handed.echoes_lost;
             let mut is_first = true;
