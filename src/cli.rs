@@ -19,15 +19,15 @@ use core::time::Duration;
 use std::ffi::OsString;
 
 pub use address::{DEFAULT_PORT, Endpoint, ListenAddress};
-pub use bus_spec::{BusPair, BusSpec};
+pub use bus_spec::{BusPair, BusSpec, parse_name};
 pub use error::{CliError, ValueError};
-pub use filter::{BusFilter, filters_of};
+pub use filter::{BusFilter, filtered_stranger, filters_of};
 pub use meaning::frame_to_send;
 
 use crate::bus::{NamespaceSpec, Settings};
 use crate::protocol::frame::Frame;
 
-/// Age limit of frames toward a real bus unless told otherwise: longer than any sound link needs,
+/// Age limit of frames toward a bus that is served, and toward a real one, unless told otherwise: longer than any sound link needs,
 /// shorter than a person at a control takes to be surprised by what he did before.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_millis(500);
 /// Silence after which a heartbeat is sent. A peer is given up after three of them, so a dead one
@@ -184,7 +184,8 @@ pub struct Limits {
 /// How old a frame may be when it is put on a bus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaxAge {
-    /// Not given: [`DEFAULT_MAX_AGE`] toward a real bus, no limit toward a virtual one.
+    /// By the interface: [`DEFAULT_MAX_AGE`] toward a real bus, no limit toward a virtual one, where
+    /// what comes late is no command but what was missed.
     #[default]
     ByBus,
     /// No limit, toward any bus.

@@ -15,9 +15,9 @@ fn main() -> ExitCode {
             log::debug!("{command:?}");
             match commands::run(*command) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    complain(&error);
-                    ExitCode::FAILURE
+                Err(failure) => {
+                    complain(&failure);
+                    ExitCode::from(failure.exit_code())
                 }
             }
         }
@@ -33,7 +33,7 @@ fn print(text: &str) -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            complain(&format_args!("standard output cannot be written: {error}"));
+            complain(&commands::not_written(&error));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,

@@ -9,11 +9,13 @@
 
 mod error;
 mod log_line;
+mod visible;
 
 use core::fmt;
 
 pub use error::{ParseFrameError, ParseLogError};
 pub use log_line::{LogLine, parse_log_line, write_log_line};
+pub use visible::{Visible, is_visible};
 
 use crate::protocol::frame::{CLASSIC_DATA_MAX, FD_DATA_MAX, Frame, Id, Kind, RAW_DLC_MAX};
 

@@ -1,7 +1,7 @@
 //! Hosts and ports.
 
 use core::fmt;
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
 
 use super::error::ValueError;
@@ -43,6 +43,15 @@ impl fmt::Display for Endpoint {
     }
 }
 
+impl Endpoint {
+    /// The endpoint and the address behind its name, for the operator; what is an address already
+    /// stands once.
+    pub fn at(&self, address: SocketAddr) -> impl fmt::Display {
+        let (typed, numeric) = (self.to_string(), address.to_string());
+        if typed == numeric { typed } else { format!("{typed} ({numeric})") }
+    }
+}
+
 impl From<ListenAddress> for Endpoint {
     fn from(address: ListenAddress) -> Self {
         Self { host: address.host, port: address.port }
@@ -72,6 +81,26 @@ impl ListenAddress {
             |_| host.eq_ignore_ascii_case("localhost"),
             |address| address.is_loopback(),
         )
+    }
+}
+
+impl ListenAddress {
+    /// Whether nobody can listen at both. Where names may stand for anything, that is not known.
+    #[must_use]
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let is_any = |address: &Self| match address.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_unspecified(),
+            Err(_) => false,
+        };
+        let is_name = |address: &Self| address.host.eq_ignore_ascii_case("localhost");
+        // Port 0 is another one each time.
+        self.port == other.port
+            && self.port != 0
+            && (self.host == other.host
+                || is_any(self)
+                || is_any(other)
+                || is_name(self) && other.is_loopback()
+                || is_name(other) && self.is_loopback())
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::error::ValueError;
 use crate::bus::sim::{RATE_MAX, SimSource};
+use crate::text::{Visible, is_visible};
 
 /// Bytes of a bus' name: `IFNAMSIZ` of `linux/if.h` without its zero byte.
 const NAME_MAX: usize = 15;
@@ -89,20 +90,22 @@ fn parse_source(text: &str, source: &str) -> Result<SimSource, ValueError> {
     }
 }
 
-/// A name the kernel takes for an interface, and that stands alone in a log line.
-pub(super) fn parse_name(name: &str) -> Result<String, ValueError> {
+/// A name the kernel takes for an interface, and that stands alone in a log line. Peers name their
+/// buses by the same rules.
+pub fn parse_name(name: &str) -> Result<String, ValueError> {
+    let shown = Visible(name);
     let problem = if name.is_empty() {
         "a bus needs a name, as in can0".to_owned()
     } else if name == SIM {
         "`sim` alone names no bus; a simulated bus is written sim:NAME".to_owned()
     } else if name.len() > NAME_MAX {
-        format!("`{name}` is no bus: its name is longer than the {NAME_MAX} bytes Linux allows")
+        format!("`{shown}` is no bus: its name is longer than the {NAME_MAX} bytes Linux allows")
     } else if name == "." || name == ".." || name.starts_with('-') {
-        format!("`{name}` is no bus; one is can0")
+        format!("`{shown}` is no bus; one is can0")
     } else if let Some(odd) =
-        name.chars().find(|c| "/:".contains(*c) || c.is_whitespace() || c.is_control())
+        name.chars().find(|c| "/:".contains(*c) || c.is_whitespace() || !is_visible(*c))
     {
-        format!("`{name}` is no bus: {odd:?} is in no interface's name; one is can0")
+        format!("`{shown}` is no bus: {odd:?} is in no interface's name; one is can0")
     } else {
         return Ok(name.to_owned());
     };

@@ -49,13 +49,10 @@ impl CliError {
         self
     }
 
-    /// The exit code: 2 for usage, as everywhere; 1 for a refusal, which is a failure.
+    /// The exit code: 2, as everywhere where the command line is at fault.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Usage { .. } => 2,
-            Self::Refused(_) => 1,
-        }
+        2
     }
 }
 

@@ -66,3 +66,10 @@ pub fn filters_of(filters: &[BusFilter], bus: &str) -> Filters {
     let found = own.or_else(|| filters.iter().find(|filter| filter.bus.is_none()));
     found.map_or(Filters::ALL, |filter| filter.filters)
 }
+
+/// The first bus that has filters and is none of these.
+#[must_use]
+pub fn filtered_stranger<'f>(filters: &'f [BusFilter], buses: &[String]) -> Option<&'f str> {
+    let mut named = filters.iter().filter_map(|filter| filter.bus.as_deref());
+    named.find(|bus| !buses.iter().any(|other| other == bus))
+}

@@ -160,7 +160,8 @@ OPTIONS
         20 s or more of a full 1 Mbit/s bus.
     --max-age TIME|none
         Frames from peers that are older are dropped and counted, not sent to
-        the bus. Default: 500ms toward a real bus, none toward a virtual one.
+        the bus. Default: 500ms toward an interface, a vcan as well; none toward
+        a sim: bus, through which frames keep their age.
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
@@ -225,8 +226,8 @@ OPTIONS
         holds can be resumed after a cut. At least 64k. Default: 4M.
     --max-age TIME|none
         Frames from the peer that are older are dropped and counted, not sent to
-        the local bus. Default: 500ms toward a real bus, none toward a virtual
-        one.
+        the local bus. Default: none toward a virtual bus, so that what was
+        missed is caught up on; 500ms toward a real one.
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
@@ -286,8 +287,10 @@ SYNOPSIS
     canspan send HOST[:PORT] BUS [FRAME]...
 
     Succeeds when the bus has really taken every frame, else says which it has
-    not and why. Without a FRAME, or with -, frames come from standard input,
-    one a line. The default port is 22677.
+    not and why. Where only a relay or an interface without confirmation has
+    taken them, nobody knows about the bus: that is said, and the exit status is
+    3. Without a FRAME, or with -, frames come from standard input, one a line.
+    The default port is 22677.
 
     FRAME is one of, all in hexadecimal, with 3 digits of identifier for 11 bits
     and 8 for 29, and with or without dots between the bytes
@@ -295,7 +298,8 @@ SYNOPSIS
         123#1122334455667788_B  eight bytes with a raw DLC of 9 to F
         123#R5                  a remote request with its length
         123##1DEADBEEF          CAN FD, after ## a digit of flags (1 = bit rate
-                                switch, 2 = error state)
+                                switch, 2 = error state; 4, which marks FD
+                                itself, is added)
 
 EXAMPLES
     canspan send board can0 123#DEADBEEF 1F334455#11.22.33
@@ -333,9 +337,11 @@ const COMMON: &str = "
 EVERYWHERE
     -h, --help     print this and stop
     --version      print the version and stop (-V)
-    -v, --verbose  log more; RUST_LOG (error, warn, info, debug) goes before it
+    -v, --verbose  log more; the variable RUST_LOG (error, warn, info, debug)
+                   takes precedence
     --             what follows is no option
 
 EXIT STATUS
-    0 success, 1 failure, 2 the command line makes no sense
+    0 success, 1 failure, 2 usage error; 3 of send: the frames were taken by
+    something that cannot tell whether they reached the bus
 ";

@@ -1,16 +1,16 @@
 //! What was typed, turned into what it means.
 
 use core::fmt::Display;
+use core::net::IpAddr;
 use core::str::FromStr;
-use core::time::Duration;
 
 use super::bus_spec::parse_name;
 use super::error::{CliError, ValueError};
 use super::filter::parse_filters;
 use super::namespace::parse_namespace;
 use super::quantity::{
-    parse_bitrate, parse_data_bitrate, parse_max_age, parse_restart, parse_sample_point,
-    parse_size, parse_time,
+    parse_bitrate, parse_data_bitrate, parse_heartbeat, parse_max_age, parse_restart,
+    parse_sample_point, parse_size, parse_time,
 };
 use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe, TypedStatus};
 use super::{
@@ -19,14 +19,9 @@ use super::{
 };
 use crate::bus::Settings;
 use crate::bus::controller::BitTiming;
+use crate::gateway::BUSES_MAX;
 use crate::protocol::frame::Frame;
-use crate::text::parse_frame;
-
-/// Shortest heartbeat: less would load a slow link with nothing.
-const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
-/// Longest heartbeat: a NAT forgets a flow that is silent for longer (RFC 5382 asks it for two
-/// hours, many keep five minutes).
-const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
+use crate::text::{AsText, Visible, parse_frame, parse_log_line};
 
 pub(super) fn resolve(typed: TypedCommand) -> Result<Command, CliError> {
     match typed {
@@ -40,11 +35,19 @@ pub(super) fn resolve(typed: TypedCommand) -> Result<Command, CliError> {
 
 /// Reads a frame that is to be sent to a bus: one in the syntax of `cansend`, but no error frame.
 pub fn frame_to_send(text: &str) -> Result<Frame, ValueError> {
+    let shown = Visible(text);
+    if let Ok(Some(line)) = parse_log_line(text) {
+        return Err(ValueError::new(format!(
+            "`{shown}` is a line of `candump -L`; the frame is its third word, as in {} (`awk \
+             '{{print $3}}'` takes it)",
+            AsText(&line.frame)
+        )));
+    }
     let frame = parse_frame(text)
-        .map_err(|error| ValueError::new(format!("`{text}` is no frame: {error}")))?;
+        .map_err(|error| ValueError::new(format!("`{shown}` is no frame: {error}")))?;
     if frame.is_error() {
         return Err(ValueError::new(format!(
-            "`{text}` is an error frame; a controller reports those, and none can be sent to a bus"
+            "`{shown}` is an error frame; a controller reports those, and none can be sent to a bus"
         )));
     }
     Ok(frame)
@@ -56,6 +59,7 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
         return Err(CliError::usage("serve needs a bus, as in `canspan serve can0`"));
     }
     refuse_twice(buses.iter().map(BusSpec::name), "two buses are called")?;
+    refuse_too_many(buses.len())?;
     let mut listen = resolve_listen("--listen", &typed.listen)?;
     if listen.is_empty() {
         listen.push(ListenAddress::default());
@@ -64,6 +68,8 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
         typed.dial.iter().map(|text| option("--dial", text.parse())).collect::<Result<_, _>>()?;
     refuse_twice(&dial, "--dial is given twice for")?;
     let settings = resolve_settings(&typed)?;
+    let for_interfaces = [("--bitrate", settings.is_some()), ("--create", typed.create)];
+    refuse_without_interface(for_interfaces, &buses)?;
     if typed.create && settings.is_some() {
         return Err(CliError::usage(
             "--create makes virtual interfaces, and --bitrate is for real ones; give one of them",
@@ -73,11 +79,18 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
     let names = || buses.iter().map(BusSpec::name);
     let filters = parse_filters("--filter", &typed.filter, names())?;
     let tx_filters = parse_filters("--tx-filter", &typed.tx_filter, names())?;
+    if typed.insecure && typed.listen.is_empty() && typed.metrics.is_empty() {
+        return Err(CliError::usage(
+            "--insecure alone opens nothing: it allows an address that others reach, as in \
+             --listen 0.0.0.0",
+        ));
+    }
     // Last, so that nobody adds --insecure only to be told of a typing mistake.
     if !typed.insecure {
         refuse_open(&listen, typed.read_only)?;
     }
     let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
+    refuse_shared(("--listen", &listen), ("--metrics", &metrics))?;
     let TypedServe { create, read_only, .. } = typed;
     Ok(Serve {
         buses,
@@ -91,6 +104,48 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
         metrics,
         limits,
     })
+}
+
+/// One process has room for so many buses.
+fn refuse_too_many(buses: usize) -> Result<(), CliError> {
+    if buses <= BUSES_MAX {
+        return Ok(());
+    }
+    Err(CliError::usage(format!(
+        "one process has room for {BUSES_MAX} buses, and {buses} are given; start another for the rest"
+    )))
+}
+
+/// Options that are for interfaces mean nothing where every bus is simulated.
+fn refuse_without_interface<'b>(
+    options: impl IntoIterator<Item = (&'static str, bool)>,
+    buses: impl IntoIterator<Item = &'b BusSpec>,
+) -> Result<(), CliError> {
+    let given = options.into_iter().find(|(_, is_given)| *is_given);
+    let is_interface = |bus: &BusSpec| matches!(bus, BusSpec::Interface(_));
+    match given {
+        Some((name, _)) if !buses.into_iter().any(is_interface) => Err(CliError::usage(format!(
+            "{name} is for interfaces, and every bus given is simulated; an interface is written \
+             without sim:, as in can0"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Two options cannot have one address.
+fn refuse_shared(
+    first: (&str, &[ListenAddress]),
+    second: (&str, &[ListenAddress]),
+) -> Result<(), CliError> {
+    for address in first.1 {
+        if let Some(other) = second.1.iter().find(|other| other.overlaps(address)) {
+            return Err(CliError::usage(format!(
+                "{} {address} and {} {other} are one address; give one of them another port",
+                first.0, second.0
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// How controllers are to be set, if at all.
@@ -191,12 +246,23 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
              192.168.1.2 can0`",
         ));
     }
+    if !typed.listen.is_empty() {
+        refuse_peers(buses)?;
+    }
     let buses: Vec<BusPair> = parse_all(buses)?;
+    refuse_too_many(buses.len())?;
     refuse_twice(buses.iter().map(|pair| pair.remote.as_str()), "joined twice is the remote bus")?;
     refuse_twice(
         buses.iter().map(|pair| pair.local.name()),
         "two buses would be joined to the local",
     )?;
+    if !buses.is_empty() {
+        let local = buses.iter().map(|pair| &pair.local);
+        refuse_without_interface(
+            [("--create", typed.create), ("--netns", typed.netns.is_some())],
+            local,
+        )?;
+    }
     let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
     let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
     let names = buses.iter().map(|pair| pair.remote.as_str());
@@ -204,6 +270,14 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
     let netns = given("--netns", &typed.netns, parse_namespace)?;
     let listen = resolve_listen("--listen", &typed.listen)?;
     let status = resolve_listen("--status", &typed.status)?;
+    if typed.insecure && listen.is_empty() && status.is_empty() && metrics.is_empty() {
+        return Err(CliError::usage(
+            "--insecure allows an address that others reach, and there is no --listen, --status or \
+             --metrics; who only dials opens no port",
+        ));
+    }
+    refuse_shared(("--listen", &listen), ("--metrics", &metrics))?;
+    refuse_shared(("--status", &status), ("--metrics", &metrics))?;
     if !typed.insecure {
         refuse_open(&listen, false)?;
         refuse_open_answers(&status, "answering", "ask how it all is")?;
@@ -220,11 +294,28 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
     Ok(Connect { way, buses, create: typed.create, netns, filters, metrics, limits })
 }
 
+/// With --listen nobody is dialled, so there is no host among the operands.
+fn refuse_peers(operands: &[String]) -> Result<(), CliError> {
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_peer = |text: &&String| {
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+        is_port(port) || host.parse::<IpAddr>().is_ok() || text.starts_with('[')
+    };
+    match operands.iter().find(is_peer) {
+        Some(peer) => Err(CliError::usage(format!(
+            "`{peer}` looks like a peer to dial, and connect --listen dials nobody: it waits for \
+             peers, and takes only buses, as in `canspan connect --listen 192.168.1.2 can0`"
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn resolve_dump(typed: TypedDump) -> Result<Dump, CliError> {
     let (endpoint, buses) = resolve_host(&typed.operands, "dump", "canspan dump board can0")?;
     let buses: Vec<String> =
         buses.iter().map(|name| resolve_remote(name)).collect::<Result<_, _>>()?;
     refuse_twice(&buses, "named twice is the bus")?;
+    refuse_too_many(buses.len())?;
     let last = typed.last.map(|text| option("--last", parse_time(&text))).transpose()?;
     let filters = parse_filters("--filter", &typed.filter, buses.iter().map(String::as_str))?;
     Ok(Dump { endpoint, buses, filters, last })
@@ -302,14 +393,6 @@ fn resolve_limits(
         max_age: max_age.unwrap_or(MaxAge::ByBus),
         heartbeat: heartbeat.transpose()?.unwrap_or(DEFAULT_HEARTBEAT),
     })
-}
-
-fn parse_heartbeat(text: &str) -> Result<Duration, ValueError> {
-    let time = parse_time(text)?;
-    if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&time) {
-        return Ok(time);
-    }
-    Err(ValueError::new(format!("`{text}` is not between 50ms and 5m")))
 }
 
 /// The value of an option, where it is given.

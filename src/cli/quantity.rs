@@ -1,5 +1,6 @@
 //! Sizes and times with their units.
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use super::MaxAge;
@@ -22,8 +23,16 @@ const RESTART_MAX: u32 = 3_600_000;
 const SIZE_MIN: u64 = 64 << 10;
 /// Largest history, in bytes: hours of many buses. Chosen to catch a wrong unit.
 const SIZE_MAX: u64 = 64 << 30;
+/// Shortest time.
+const TIME_MIN: Duration = Duration::from_millis(1);
 /// Longest time. Chosen to catch a wrong unit; in microseconds it is far from any limit.
 const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Shortest heartbeat: less would load a slow link with nothing.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
+/// Longest heartbeat: a NAT forgets a flow that is silent for longer (RFC 5382 asks it for two
+/// hours, many keep five minutes).
+const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 
 /// Reads a size in bytes: `4M`, `512k`, `1G` (of 1024) or plain bytes.
 pub(super) fn parse_size(text: &str) -> Result<usize, ValueError> {
@@ -33,12 +42,15 @@ pub(super) fn parse_size(text: &str) -> Result<usize, ValueError> {
             "k" | "K" => 10,
             "m" | "M" => 20,
             "g" | "G" => 30,
+            // Too much, which is said below.
+            "t" | "T" => 40,
             _ => return None,
         };
-        number.checked_mul(1 << shift)
+        Some(number.saturating_mul(1 << shift))
     });
     let Some(bytes) = bytes else {
-        return Err(ValueError::new(format!("`{text}` is no size; one is 4M, 512k or 1G")));
+        let hint = if text.contains('.') { "a whole number, " } else { "" };
+        return Err(ValueError::new(format!("`{text}` is no size; one is {hint}4M, 512k or 1G")));
     };
     if bytes < SIZE_MIN {
         return Err(ValueError::new(format!(
@@ -113,43 +125,67 @@ pub(super) fn parse_restart(text: &str) -> Result<u32, ValueError> {
 
 /// Reads a time that is not zero: `500ms`, `3s`, `2m`, `1h`.
 pub(super) fn parse_time(text: &str) -> Result<Duration, ValueError> {
-    let Some((number, unit)) = split_unit(text) else {
-        return Err(ValueError::new(format!("`{text}` is no time; one is 500ms, 3s or 2m")));
-    };
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" | "min" => 60 * 1000,
-        "h" => 3600 * 1000,
-        "" => {
-            return Err(ValueError::new(format!(
-                "`{text}` has no unit; a time is written {number}ms, {number}s or {number}m"
-            )));
-        }
-        _ => {
-            return Err(ValueError::new(format!(
-                "`{text}`: `{unit}` is no unit of time; there are ms, s, m and h, as in 500ms"
-            )));
-        }
-    };
-    let time = number.checked_mul(millis).map(Duration::from_millis);
-    match time.filter(|time| *time <= TIME_MAX) {
-        Some(Duration::ZERO) => {
+    match parse_any_time(text, &(TIME_MIN..=TIME_MAX))? {
+        Duration::ZERO => {
             Err(ValueError::new(format!("`{text}` is no time at all; the least is 1ms")))
         }
-        Some(time) => Ok(time),
-        None => Err(ValueError::new(format!("`{text}` is more than a year"))),
+        time if time > TIME_MAX => Err(ValueError::new(format!("`{text}` is more than a year"))),
+        time => Ok(time),
     }
+}
+
+/// Reads the silence before a heartbeat.
+pub(super) fn parse_heartbeat(text: &str) -> Result<Duration, ValueError> {
+    let bounds = HEARTBEAT_MIN..=HEARTBEAT_MAX;
+    let time = parse_any_time(text, &bounds)?;
+    if bounds.contains(&time) {
+        return Ok(time);
+    }
+    Err(ValueError::new(format!("`{text}` is not between 50ms and 5m")))
 }
 
 /// Reads an age limit: a time or `none`.
 pub(super) fn parse_max_age(text: &str) -> Result<MaxAge, ValueError> {
-    if text == "none" { Ok(MaxAge::Unlimited) } else { parse_time(text).map(MaxAge::Limit) }
+    if text == "none" {
+        return Ok(MaxAge::Unlimited);
+    }
+    let time = parse_time(text).map(MaxAge::Limit);
+    time.map_err(|error| ValueError::new(format!("{error}; or none, for no limit")))
 }
 
-/// A whole number and what follows it.
+/// Reads a time, zero and endless ones, too. Where the unit is missing, those are offered that make a
+/// time within `bounds`.
+fn parse_any_time(text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, ValueError> {
+    const UNITS: [(&str, u64); 5] =
+        [("ms", 1), ("s", 1000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000)];
+    let Some((number, unit)) = split_unit(text) else {
+        return Err(ValueError::new(format!("`{text}` is no time; one is 500ms, 3s or 2m")));
+    };
+    let time = |millis: u64| Duration::from_millis(number.saturating_mul(millis));
+    match UNITS.into_iter().find(|(name, _)| *name == unit) {
+        Some((_, millis)) => Ok(time(millis)),
+        None if unit.is_empty() && number == 0 => Ok(Duration::ZERO),
+        None if unit.is_empty() => {
+            let fits =
+                UNITS.into_iter().take(3).filter(|(_, millis)| bounds.contains(&time(*millis)));
+            let offered: Vec<String> = fits.map(|(name, _)| format!("{number}{name}")).collect();
+            let offered = match offered.split_last() {
+                Some((last, [])) => last.clone(),
+                Some((last, first)) => format!("{} or {last}", first.join(", ")),
+                None => "as in 500ms, 3s or 2m".to_owned(),
+            };
+            Err(ValueError::new(format!("`{text}` has no unit; a time is written {offered}")))
+        }
+        None => Err(ValueError::new(format!(
+            "`{text}`: `{unit}` is no unit of time; there are ms, s, m and h, as in 500ms"
+        ))),
+    }
+}
+
+/// A whole number, at most the largest there is, and what follows it.
 fn split_unit(text: &str) -> Option<(u64, &str)> {
     let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
-    let number = text.strip_suffix(unit)?.parse().ok()?;
-    Some((number, unit))
+    let digits = text.strip_suffix(unit).filter(|digits| !digits.is_empty())?;
+    // Nothing but digits, so only too large a number is none.
+    Some((digits.parse().unwrap_or(u64::MAX), unit))
 }

@@ -184,7 +184,7 @@ fn an_open_port_is_refused_unless_asked_for() {
     for address in ["0.0.0.0", "[::]", "192.168.1.20:5", "board", "[fe80::1%eth0]"] {
         let line = format!("serve can0 --listen {address}");
         let Err(error @ CliError::Refused(_)) = request(&line) else { panic!("{line} is done") };
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.exit_code(), 2);
         for word in ["no keys", "--insecure", "send to it", address] {
             assert!(error.to_string().contains(word), "{error}");
         }
@@ -276,22 +276,38 @@ fn nonsense_is_explained() {
         ("sing", "there is no command `sing`"),
         ("--bogus serve can0", "--bogus"),
         ("serve", "serve needs a bus"),
-        ("serve can0 --bogus", "unrecognized argument: --bogus"),
-        ("serve can0 --bogus=1", "unrecognized argument: --bogus"),
-        ("serve can0 --listen", "no value provided for option '--listen'"),
+        ("serve can0 --bogus", "there is no option --bogus"),
+        ("serve can0 --bogus=1", "there is no option --bogus"),
+        ("serve can0 --listen", "--listen needs a value"),
+        ("serve can0 --verbose=3", "--verbose takes no value"),
+        ("--version=1", "--version takes no value"),
         ("serve can0 --insecure=yes", "--insecure takes no value"),
-        ("serve can0 --history 1M --history 2M", "duplicate"),
+        ("serve can0 --history 1M --history 2M", "--history is given twice"),
         ("serve can0 can0", "two buses are called `can0`"),
         ("serve can0 sim:can0", "two buses are called `can0`"),
         ("serve can0 --listen :1 --listen 127.0.0.1:1", "twice for `127.0.0.1:1`"),
         ("serve can0 --listen=", "names no host"),
         ("serve can0 --listen 22677", "written with a colon"),
-        ("serve can0 --history 4T", "--history: `4T` is no size"),
+        ("serve can0 --history 4X", "--history: `4X` is no size"),
+        ("serve can0 --history 1T", "--history: `1T` is too much for a history; the most is 64G"),
+        ("serve can0 --history 18446744073709551616", "too much"),
+        ("serve can0 --history 9999999999G", "too much"),
+        ("serve can0 --history 3.5M", "one is a whole number, 4M"),
         ("serve can0 --history 63k", "too small"),
         ("serve can0 --history 99999G", "too much"),
         ("serve can0 --history=-4M", "is no size"),
-        ("serve can0 --max-age 500", "--max-age: `500` has no unit"),
+        (
+            "serve can0 --max-age 500",
+            "`500` has no unit; a time is written 500ms, 500s or 500m; or none",
+        ),
         ("serve can0 --max-age 0ms", "no time at all"),
+        ("serve can0 --max-age 0", "`0` is no time at all; the least is 1ms; or none"),
+        ("serve can0 --max-age NONE", "or none, for no limit"),
+        ("dump board --last 0", "`0` is no time at all; the least is 1ms"),
+        ("serve can0 --heartbeat 0", "`0` is not between 50ms and 5m"),
+        ("serve can0 --heartbeat 900", "a time is written 900ms\n"),
+        ("serve can0 --heartbeat 2", "a time is written 2s or 2m\n"),
+        ("serve can0 --heartbeat 400000", "a time is written as in 500ms, 3s or 2m\n"),
         ("serve can0 --heartbeat none", "is no time"),
         ("serve can0 --heartbeat 1ms", "not between"),
         ("serve can0 --heartbeat 10m", "not between"),
@@ -323,13 +339,27 @@ fn nonsense_is_explained() {
         ("dump board can0 can0", "named twice"),
         ("dump board --last none", "--last: `none` is no time"),
         ("dump board --last 9999999h", "more than a year"),
-        ("dump board --last 99999999999999999999s", "is no time"),
+        ("dump board --last 99999999999999999999s", "more than a year"),
         ("send", "send needs a host"),
         ("send board", "send needs a bus"),
         ("send board can0 123", "`123` is no frame: a frame has a #"),
         ("send board can0 20000004#00", "error frame"),
         ("send board can0 123#11 -", "beside it"),
         ("send board can0 - 123#11", "beside it"),
+        ("serve sim:a --bitrate 500k", "--bitrate is for interfaces"),
+        ("serve sim:a sim:b --create", "--create is for interfaces"),
+        ("connect board a:sim:a --create", "--create is for interfaces"),
+        ("connect board a:sim:a --netns lab", "--netns is for interfaces"),
+        ("serve can0 --insecure", "--insecure alone opens nothing"),
+        ("connect board can0 --insecure", "opens no port"),
+        ("serve can0 --listen :7 --metrics :7", "are one address"),
+        ("serve can0 --listen [::]:7 --metrics 127.0.0.1:7 --insecure", "are one address"),
+        ("serve can0 --listen localhost:7 --metrics 127.0.0.1:7", "are one address"),
+        ("connect board can0 --status :7 --metrics :7", "--status 127.0.0.1:7 and --metrics"),
+        ("connect --listen :7 can0 --metrics :7", "--listen 127.0.0.1:7 and --metrics"),
+        ("connect board:22677 can0 --listen :7", "looks like a peer to dial"),
+        ("connect 192.168.1.20 can0 --listen :7", "connect --listen dials nobody"),
+        ("connect [::1]:5 can0 --listen :7", "connect --listen dials nobody"),
     ] {
         let sentence = usage_error(line);
         assert!(sentence.contains(said), "{line}: {sentence}");
@@ -523,4 +553,29 @@ fn filters_are_for_one_bus_or_for_all_others() {
     ] {
         assert!(usage_error(line).contains(words), "{line}: {}", usage_error(line));
     }
+}
+
+#[test]
+fn more_buses_than_there_is_room_for_are_a_usage_error() {
+    let names = |most: usize| (0..most).map(|n| format!("can{n}")).collect::<Vec<_>>().join(" ");
+    for command_name in ["serve", "connect board", "dump board"] {
+        command(&format!("{command_name} {}", names(16)));
+        let said = usage_error(&format!("{command_name} {}", names(17)));
+        assert!(said.contains("room for 16 buses, and 17 are given"), "{said}");
+    }
+}
+
+#[test]
+fn a_port_of_the_systems_choice_may_be_given_to_each() {
+    serve("serve can0 --listen :0 --metrics :0");
+    serve("serve can0 --listen :7 --metrics :8");
+    connect("connect --listen :7 can0:vcan0 can1:can1");
+}
+
+#[test]
+fn a_line_of_candump_is_no_frame_and_its_frame_is_shown() {
+    let said = frame_to_send("(1436509052.249713) can0 044#2A36").unwrap_err().to_string();
+    assert!(said.contains("line of `candump -L`") && said.contains("as in 044#2A36"), "{said}");
+    let said = frame_to_send("12\u{1b}[31m#").unwrap_err().to_string();
+    assert!(!said.contains('\u{1b}'), "{said}");
 }

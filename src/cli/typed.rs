@@ -184,8 +184,19 @@ impl Typed {
     }
 }
 
-/// argh's messages in lower case and on one line, as the rest of ours.
+/// argh's messages in our words where we have any; in lower case and on one line, as the rest of
+/// ours.
 fn sentence(output: &str) -> String {
+    let option = output.split('\'').nth(1).unwrap_or_default();
+    if output.contains("duplicate values provided") {
+        return format!("{option} is given twice");
+    }
+    if output.starts_with("No value provided for option") {
+        return format!("{option} needs a value");
+    }
+    if let Some(argument) = output.trim_end().strip_prefix("Unrecognized argument: ") {
+        return format!("there is no option {argument}");
+    }
     let output = output.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut letters = output.trim_end_matches('.').chars();
     letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect()

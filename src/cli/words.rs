@@ -9,6 +9,9 @@ use super::error::CliError;
 use super::help::CommandName;
 use super::typed::SWITCHES;
 
+/// The options that mean the same for every command, and take no value.
+const EVERYWHERE: [&str; 3] = ["--help", "--version", "--verbose"];
+
 /// The arguments, with what is global taken out.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -62,7 +65,7 @@ impl Words {
             self.left.push(argument);
             return Ok(());
         };
-        if SWITCHES.contains(&name) {
+        if SWITCHES.contains(&name) || EVERYWHERE.contains(&name) {
             return Err(CliError::usage(format!("{name} takes no value; `{argument}` gives one"))
                 .of_command(self.command));
         }

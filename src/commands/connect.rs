@@ -1,6 +1,6 @@
 //! `canspan connect`: joins a peer's buses to local ones.
 
-use super::{LISTENER_WINDOW, gateway, link_options, policy, queue_max, side};
+use super::{LISTENER_WINDOW, gateway, link_options, names, policy, queue_max, side};
 use crate::bus::Namespace;
 use crate::cli::{BusPair, BusSpec, Connect, Endpoint, Way, filters_of};
 use crate::gateway::{Gateway, Job, Notice};
@@ -34,7 +34,7 @@ impl Connecting {
 
     fn open(&self, gateway: &mut Gateway, pair: &BusPair, room: usize) -> Result<usize, String> {
         let limits = &self.connect.limits;
-        let policy = policy(&pair.local, limits, LISTENER_WINDOW);
+        let policy = policy(&pair.local, limits.max_age, LISTENER_WINDOW);
         let side = side(&pair.local, limits.max_age, self.connect.create, None)?;
         gateway.add_bus(pair.local.name(), limits.history_bytes, policy, room, side)
     }
@@ -50,13 +50,22 @@ impl Job for Connecting {
         let Notice::Buses(names) = notice else { return Ok(()) };
         let Way::Dial { endpoint, .. } = &self.connect.way else { return Ok(()) };
         gateway.stop_dialling(dialler);
-        if names.is_empty() {
-            return Err(format!("{endpoint} has no buses"));
-        }
+        let names = names::usable(endpoint, names)?;
         log::info!("{endpoint} has {}", names.join(", "));
-        for name in names {
+        // The peer chose the names: what is wrong with one is no reason not to join the others.
+        if let Some(problem) = names::filtered_nothing(endpoint, &self.connect.filters, &names) {
+            log::warn!("{problem}; all frames of the others are asked for");
+        }
+        let mut joined = 0;
+        for name in &names {
             let local = BusSpec::Interface(name.clone());
-            self.join(gateway, endpoint, &BusPair { remote: name.clone(), local })?;
+            match self.join(gateway, endpoint, &BusPair { remote: name.clone(), local }) {
+                Ok(()) => joined += 1,
+                Err(problem) => log::warn!("{endpoint}: its bus {name} is left out: {problem}"),
+            }
+        }
+        if joined == 0 {
+            return Err(format!("no bus of {endpoint} can be joined to an interface here"));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use core::cell::RefCell;
 use std::rc::Rc;
 
-use super::{LISTENER_WINDOW, SMALL_HISTORY, gateway};
+use super::{LISTENER_WINDOW, SMALL_HISTORY, gateway, names};
 use crate::cli::{DEFAULT_HEARTBEAT, Dump, filters_of};
 use crate::gateway::{Gateway, Job, Notice, Printer, Side, reason};
 use crate::protocol::time::{Instant, micros};
@@ -38,6 +38,12 @@ impl Job for Dumping {
         match notice {
             Notice::Buses(names) => {
                 gateway.stop_dialling(dialler);
+                let names = names::usable(&self.dump.endpoint, names)?;
+                let filters = &self.dump.filters;
+                if let Some(problem) = names::filtered_nothing(&self.dump.endpoint, filters, &names)
+                {
+                    return Err(problem);
+                }
                 names.iter().try_for_each(|name| self.join(gateway, name))
             }
             // A name that is wrong now stays wrong.

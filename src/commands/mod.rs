@@ -2,6 +2,8 @@
 
 mod connect;
 mod dump;
+mod failure;
+mod names;
 mod send;
 mod serve;
 mod status;
@@ -9,9 +11,11 @@ mod status;
 use core::time::Duration;
 use std::io;
 
+pub use failure::{Failure, not_written};
+
 use crate::bus::Settings;
-use crate::bus::sim::Source;
-use crate::cli::{BusSpec, Command, Limits, MaxAge};
+use crate::bus::sim::{SimError, Source};
+use crate::cli::{BusSpec, Command, MaxAge};
 use crate::gateway::{Gateway, Interface, LINKS_MAX, Side};
 use crate::protocol::{LinkOptions, Policy};
 
@@ -26,15 +30,16 @@ const LISTENERS_MAX: usize = 16;
 /// History of a process that has no bus of its own to tell of.
 const SMALL_HISTORY: usize = 64 * 1024;
 
-/// Runs a command to its end. An error is one sentence for the operator.
-pub fn run(command: Command) -> Result<(), String> {
+/// Runs a command to its end.
+pub fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(serve) => serve::run(serve),
-        Command::Connect(connect) => connect::run(connect),
-        Command::Dump(dump) => dump::run(dump),
-        Command::Send(send) => send::run(send),
-        Command::Status(status) => status::run(&status),
+        Command::Serve(serve) => serve::run(serve)?,
+        Command::Connect(connect) => connect::run(connect)?,
+        Command::Dump(dump) => dump::run(dump)?,
+        Command::Send(send) => send::run(send)?,
+        Command::Status(status) => status::run(&status)?,
     }
+    Ok(())
 }
 
 fn gateway(options: LinkOptions) -> Result<Gateway, String> {
@@ -58,7 +63,7 @@ fn queue_max(window: u32) -> usize {
     (LINKS_MAX * BOARD_WINDOW as usize).max(LISTENERS_MAX * window as usize)
 }
 
-/// A bus of the command line.
+/// A bus of the command line. `max_age`: the same as in its policy.
 fn side(
     spec: &BusSpec,
     max_age: MaxAge,
@@ -71,14 +76,20 @@ fn side(
             Ok(Side::Interface(Box::new(interface.with_settings(settings))))
         }
         BusSpec::Sim { source, .. } => {
-            Source::open(source).map(Side::Sim).map_err(|error| error.to_string())
+            Source::open(source).map(Side::Sim).map_err(|error| match error {
+                SimError::Unreadable(path, error) => {
+                    let why = failure::sentence(&error);
+                    format!("the trace {} cannot be read: {why}", path.display())
+                }
+                error => error.to_string(),
+            })
         }
     }
 }
 
 /// What holds for a bus before more is known of it.
-fn policy(spec: &BusSpec, limits: &Limits, window: u32) -> Policy {
-    let max_age = match limits.max_age {
+fn policy(spec: &BusSpec, max_age: MaxAge, window: u32) -> Policy {
+    let max_age = match max_age {
         MaxAge::Limit(limit) => Some(limit),
         MaxAge::ByBus | MaxAge::Unlimited => None,
     };

@@ -1,14 +1,15 @@
 //! `canspan send`: sends frames to a peer's bus, and succeeds only when the bus has taken each.
+//! Where nobody can tell whether it has, that is what is said.
 
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
-use super::{SMALL_HISTORY, gateway};
+use super::{Failure, SMALL_HISTORY, gateway};
 use crate::cli::{DEFAULT_HEARTBEAT, FrameInput, SendFrames, frame_to_send};
 use crate::gateway::{Gateway, Job, Notice, Side, reason};
 use crate::protocol::time::Instant;
-use crate::protocol::wire::{BusState, Refusal};
+use crate::protocol::wire::{BusState, FEATURE_REAL_BUS, FEATURE_RELAY, Refusal};
 use crate::protocol::{Ended, Frame, LinkOptions, Outcome, Policy};
 use crate::text::AsText;
 
@@ -19,6 +20,31 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Longest line of standard input: a CAN FD frame with dots takes some 200 bytes.
 const LINE_MAX: usize = 512;
 
+/// How far a frame got that was not turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    /// The bus has it.
+    Bus,
+    /// The peer's interface has it, and cannot confirm more.
+    Interface,
+    /// A relay has it, which passes it on.
+    Relay,
+}
+
+impl Reached {
+    /// What an outcome means from a peer that says of itself `features` (`Hello::features`); `None`: the
+    /// frame was not sent.
+    fn of(outcome: Outcome, features: u32) -> Option<Self> {
+        let is_relay = features & FEATURE_RELAY != 0 && features & FEATURE_REAL_BUS == 0;
+        match outcome {
+            Outcome::Sent if is_relay => Some(Self::Relay),
+            Outcome::Sent => Some(Self::Bus),
+            Outcome::Taken => Some(Self::Interface),
+            _ => None,
+        }
+    }
+}
+
 struct Sending {
     endpoint: String,
     bus: String,
@@ -28,7 +54,11 @@ struct Sending {
     is_up: bool,
     /// The frame under way, since when, and the counters before it.
     under_way: Option<(Frame, Instant, [u64; Outcome::COUNT])>,
+    /// What the peer said of itself in its greeting.
+    features: u32,
     sent: u64,
+    /// How many got only so far, and how far the last of them did.
+    unconfirmed: Option<(u64, Reached)>,
     problems: u64,
 }
 
@@ -62,9 +92,13 @@ impl Sending {
         let Some((frame, since, before)) = self.under_way else { return Ok(true) };
         let done = outcomes(gateway, self.hub);
         let changed = Outcome::ALL.into_iter().find(|o| done[o.index()] > before[o.index()]);
-        match changed {
-            Some(Outcome::Sent) => self.sent += 1,
-            Some(outcome) => {
+        match changed.map(|outcome| (outcome, Reached::of(outcome, self.features))) {
+            Some((_, Some(Reached::Bus))) => self.sent += 1,
+            Some((_, Some(reached))) => {
+                let before = self.unconfirmed.map_or(0, |(frames, _)| frames);
+                self.unconfirmed = Some((before + 1, reached));
+            }
+            Some((outcome, None)) => {
                 let text = AsText(&frame).to_string();
                 self.complain(&format!("{text} was not sent: {}", outcome.sentence()));
             }
@@ -131,13 +165,20 @@ fn outcomes(gateway: &mut Gateway, hub: usize) -> [u64; Outcome::COUNT] {
 }
 
 impl Job for Sending {
-    fn notice(&mut self, _: &mut Gateway, _: usize, notice: &Notice<'_>) -> Result<(), String> {
+    fn notice(
+        &mut self,
+        gateway: &mut Gateway,
+        dialler: usize,
+        notice: &Notice<'_>,
+    ) -> Result<(), String> {
         match notice {
             Notice::PeerBus(state) if !self.is_up => {
                 if !state.takes_frames() {
                     return Err(down(&self.endpoint, &self.bus, *state));
                 }
+                self.features = gateway.peer_features(dialler);
                 self.is_up = true;
+                end_quiet();
                 Ok(())
             }
             Notice::Unreachable(problem) if !self.is_up => Err((*problem).to_owned()),
@@ -186,11 +227,27 @@ fn down(endpoint: &str, bus: &str, state: BusState) -> String {
     format!("{bus} at {endpoint} is {}: nothing was sent; is the interface up there?", state.name())
 }
 
-pub(super) fn run(send: SendFrames) -> Result<(), String> {
-    // As silent as cansend while all goes well.
+/// As silent as cansend while all goes well; and why no link comes up is said at the end, not twice.
+fn be_quiet() {
     if log::max_level() == log::LevelFilter::Info {
+        log::set_max_level(log::LevelFilter::Error);
+    }
+}
+
+/// From now on a link that ends is dialled again, which is worth a warning.
+fn end_quiet() {
+    if log::max_level() == log::LevelFilter::Error {
         log::set_max_level(log::LevelFilter::Warn);
     }
+}
+
+/// `1 frame was` or `2 frames were`.
+fn frames_were(count: u64) -> String {
+    if count == 1 { "1 frame was".to_owned() } else { format!("{count} frames were") }
+}
+
+pub(super) fn run(send: SendFrames) -> Result<(), Failure> {
+    be_quiet();
     let options = LinkOptions {
         heartbeat: DEFAULT_HEARTBEAT,
         wants_frames: false,
@@ -198,7 +255,7 @@ pub(super) fn run(send: SendFrames) -> Result<(), String> {
         ..LinkOptions::default()
     };
     let mut gateway = gateway(options)?;
-    let hub = gateway.add_bus("send", SMALL_HISTORY, Policy::default(), 0, Side::Feed)?;
+    let hub = gateway.add_bus(&send.bus, SMALL_HISTORY, Policy::default(), 0, Side::Feed)?;
     gateway.dial(send.endpoint.clone(), &send.bus, hub, options)?;
     let (frames, input) = match send.frames {
         FrameInput::Given(frames) => (frames.into(), None),
@@ -212,18 +269,56 @@ pub(super) fn run(send: SendFrames) -> Result<(), String> {
         hub,
         is_up: false,
         under_way: None,
+        features: 0,
         sent: 0,
+        unconfirmed: None,
         problems: 0,
     };
     gateway.run(&mut job)?;
-    if job.under_way.is_none() && (!job.is_up || !job.is_done()) {
-        return Err(format!("ended before all frames were sent: {} were", job.sent));
-    }
-    match (job.problems, job.under_way) {
-        (_, Some((frame, ..))) => {
-            Err(format!("ended before {} was known to be sent", AsText(&frame)))
+    job.result()
+}
+
+impl Sending {
+    /// What to say at the end.
+    fn result(&self) -> Result<(), Failure> {
+        let taken = self.unconfirmed.map_or(0, |(frames, _)| frames);
+        if let Some((frame, ..)) = self.under_way {
+            return Err(format!("ended before {} was known to be sent", AsText(&frame)).into());
         }
-        (0, None) => Ok(()),
-        (problems, None) => Err(format!("{} frames were sent, {problems} were not", job.sent)),
+        if !self.is_up || !self.is_done() {
+            let were = frames_were(self.sent + taken);
+            return Err(format!("ended before all frames were sent; {were}").into());
+        }
+        if self.problems > 0 {
+            let were = frames_were(self.sent + taken);
+            return Err(format!("{were} sent, {} not", self.problems).into());
+        }
+        let Some((taken, reached)) = self.unconfirmed else { return Ok(()) };
+        let (bus, endpoint, were) = (&self.bus, &self.endpoint, frames_were(taken));
+        Err(Failure::not_confirmed(match reached {
+            Reached::Relay => format!(
+                "{were} taken by {endpoint}, which is a relay for {bus}; whether the bus behind it took them is not known \
+                 here: `canspan status` of the bus' owner tells"
+            ),
+            Reached::Interface | Reached::Bus => format!(
+                "{were} taken by the interface {bus} at {endpoint}, whose driver cannot confirm that they reached the bus"
+            ),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bus_confirms() {
+        let (real, relay) = (FEATURE_REAL_BUS, FEATURE_RELAY);
+        assert_eq!(Reached::of(Outcome::Sent, 0), Some(Reached::Bus));
+        assert_eq!(Reached::of(Outcome::Sent, real), Some(Reached::Bus));
+        assert_eq!(Reached::of(Outcome::Sent, relay), Some(Reached::Relay));
+        assert_eq!(Reached::of(Outcome::Sent, relay | real), Some(Reached::Bus));
+        assert_eq!(Reached::of(Outcome::Taken, real), Some(Reached::Interface));
+        assert_eq!(Reached::of(Outcome::Stale, relay), None);
     }
 }

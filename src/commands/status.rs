@@ -8,11 +8,13 @@ use std::time::Instant;
 
 use smol::stream::StreamExt as _;
 
+use super::failure::{not_written, sentence};
 use crate::cli::Status;
 use crate::gateway::reason;
 use crate::net::unreachable;
 use crate::protocol::wire::Form;
 use crate::protocol::{Asking, Ended, Heard};
+use crate::text::is_visible;
 
 /// How long it may take to reach one address. Chosen: as for a link.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -52,9 +54,9 @@ fn talk(status: &Status, address: SocketAddr, mut stream: TcpStream) -> Result<A
                 "no answer; is it canspan that listens there?".to_owned()
             }
             ErrorKind::UnexpectedEof => reason(Ended::Closed),
-            _ => error.to_string(),
+            _ => sentence(&error),
         };
-        format!("{} ({address}): {why}", status.endpoint)
+        format!("{}: {why}", status.endpoint.at(address))
     };
     let (question, used) = Asking::question(if status.json { Form::Json } else { Form::Table });
     stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(broken)?;
@@ -80,7 +82,7 @@ fn talk(status: &Status, address: SocketAddr, mut stream: TcpStream) -> Result<A
             while let Some(heard) = asking.poll() {
                 match heard {
                     Heard::Piece(piece) if text.len() + piece.text.len() <= ANSWER_MAX => {
-                        text.push_str(piece.text);
+                        push_visible(&mut text, piece.text);
                         if !piece.more {
                             return Ok(Answer { text, is_up: piece.is_up });
                         }
@@ -89,12 +91,19 @@ fn talk(status: &Status, address: SocketAddr, mut stream: TcpStream) -> Result<A
                         return Err(format!("{}: the answer does not end", status.endpoint));
                     }
                     Heard::Refused(why) => {
-                        return Err(format!("{} ({address}): {}", status.endpoint, reason(why)));
+                        let whom = status.endpoint.at(address);
+                        return Err(format!("{whom}: {}", reason(why)));
                     }
                 }
             }
         }
     }
+}
+
+/// Adds what a peer says, which is for a terminal: only its line breaks are obeyed.
+fn push_visible(text: &mut String, said: &str) {
+    let shown = |c: char| if c == '\n' || is_visible(c) { c } else { char::REPLACEMENT_CHARACTER };
+    text.extend(said.chars().map(shown));
 }
 
 /// Prints an answer; `false`: nobody reads any more.
@@ -105,7 +114,7 @@ fn print(text: &str, anew: bool) -> Result<bool, String> {
     match printed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(format!("standard output cannot be written: {error}")),
+        Err(error) => Err(not_written(&error)),
     }
 }
 
@@ -126,7 +135,7 @@ fn end_on_signals() -> Result<(), String> {
     if std::process::id() != 1 {
         return Ok(());
     }
-    let cannot = |error: std::io::Error| format!("cannot wait for signals: {error}");
+    let cannot = |error: std::io::Error| format!("cannot wait for signals: {}", sentence(&error));
     let mut signals = crate::net::signals().map_err(cannot)?;
     let wait = move || {
         smol::block_on(signals.next());

@@ -50,6 +50,12 @@ impl Bus {
         Self { side, siblings: None, offer: Box::new([Frame::EMPTY; OFFER_MAX]) }
     }
 
+    /// Whether it is a bus, and not a command's end of a link.
+    #[must_use]
+    pub fn is_bus(&self) -> bool {
+        matches!(self.side, Side::Interface(_) | Side::Sim(_))
+    }
+
     /// The interface behind it, if one is.
     #[must_use]
     pub fn interface(&self) -> Option<&str> {

@@ -1,6 +1,47 @@
 //! The protocol's memory on a machine with a heap: sized at the start, never grown.
 
+use core::hint::black_box;
+use std::fs;
+
 use crate::protocol::{Memory, Slot, Slots};
+
+/// Memory for a history, every page of it in use from now on: a kernel that promises more than it has
+/// (`vm.overcommit_memory`) would else keep the promise only until some busy night.
+pub fn history_memory(bytes: usize) -> Result<Box<[u8]>, String> {
+    // More than there is would not be refused by the kernel: it would end this process, or another.
+    let available = available_memory();
+    if let Some(available) = available.filter(|available| *available < bytes as u64) {
+        return Err(too_much(bytes, Some(available)));
+    }
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes).map_err(|_| too_much(bytes, available))?;
+    // Seen by nobody, the zeros would be left to the kernel, which has no page for them until then.
+    black_box(&mut memory).resize(bytes, 0);
+    Ok(memory.into_boxed_slice())
+}
+
+fn too_much(bytes: usize, available: Option<u64>) -> String {
+    let mib = |bytes: u64| format!("{}M", bytes >> 20);
+    let of = available
+        .map_or(String::new(), |available| format!(" of the {} available", mib(available)));
+    format!("it takes {}{of}; choose a smaller --history", mib(bytes as u64))
+}
+
+/// Bytes that can be taken into use without swapping; `None`: unknown.
+fn available_memory() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_of(&text));
+    // A container sees its own group at the root.
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group = group.and_then(|limit| limit.trim().parse().ok());
+    machine.into_iter().chain(group).min()
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in bytes.
+fn available_of(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024)
+}
 
 /// Histories and queues on the heap.
 #[derive(Debug)]
@@ -43,5 +84,43 @@ impl Slots for HeapSlots {
             self.0.push(Slot::EMPTY);
         }
         has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pages of this process in memory, in bytes.
+    fn resident() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    #[test]
+    fn history_is_resident_from_the_start() {
+        const BYTES: usize = 64 << 20;
+        let before = resident();
+        let history = history_memory(BYTES).unwrap();
+        // What other tests let go of meanwhile is far less than a quarter.
+        assert!(resident().saturating_sub(before) > BYTES as u64 * 3 / 4);
+        assert!(history.len() == BYTES && history.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn history_beyond_memory_is_refused() {
+        for bytes in [1 << 45, usize::MAX / 4] {
+            let problem = history_memory(bytes).unwrap_err();
+            assert!(problem.contains("available; choose a smaller --history"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn available_memory_is_read_from_meminfo() {
+        let text = "MemTotal:        4030424 kB\nMemAvailable:    2500000 kB\nBuffers: 1 kB\n";
+        assert_eq!(available_of(text), Some(2_500_000 * 1024));
+        assert_eq!(available_of("MemTotal: 1 kB\n"), None);
+        assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

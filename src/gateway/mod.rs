@@ -36,7 +36,7 @@ use std::rc::Rc;
 
 pub use bus::{Bus, Side};
 pub use interface::Interface;
-pub use memory::{Heap, HeapSlots};
+pub use memory::{Heap, HeapSlots, history_memory};
 pub use print::Printer;
 pub use report::{counters, reason};
 pub use status::{BusView, LinkView, Rates, Snapshot};
@@ -46,7 +46,7 @@ use crate::cli::{Endpoint, ListenAddress};
 use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
-use crate::protocol::{Ended, Hub, LinkOptions, Policy};
+use crate::protocol::{Ended, Hub, LinkOptions, PeerStatus, Policy};
 use claims::Claims;
 use clock::WallClock;
 use dialler::{Dialler, Stage, Wish};
@@ -187,7 +187,8 @@ impl Gateway {
         if self.hubs.len() == BUSES_MAX {
             return Err(format!("one process serves at most {BUSES_MAX} buses; start another"));
         }
-        let history = vec![0; history_bytes].into_boxed_slice();
+        let history = history_memory(history_bytes)
+            .map_err(|problem| format!("no room for the history of {name}: {problem}"))?;
         let id = RandomState::new().hash_one(name).max(1);
         let mut hub = Hub::new(name, id, history, HeapSlots::with_room(queue_max))
             .ok_or_else(|| format!("the bus name {name} is too long"))?;
@@ -262,6 +263,14 @@ impl Gateway {
         if let Some(dialler) = self.diallers.get_mut(dialler) {
             dialler.stage = Stage::Stopped;
         }
+    }
+
+    /// What the peer of a dialled link said of itself in its greeting (`Hello::features`); 0 while there
+    /// is no link.
+    #[must_use]
+    pub fn peer_features(&self, dialler: usize) -> u32 {
+        let session = self.sessions.iter().find(|session| session.dialler == Some(dialler));
+        session.map_or(0, |session| session.link.peer_features())
     }
 
     /// The hub with this number.
@@ -435,17 +444,21 @@ impl Gateway {
 
     /// Prints the counters of every peer.
     pub fn report(&self) {
-        for hub in &self.hubs {
-            log::info!(
-                "bus {} state={} frames={} overflow={} overrun={} dropped={}",
-                hub.name(),
-                hub.status().state.name(),
-                hub.frames_seen(),
-                hub.status().overflow,
-                hub.status().overrun,
-                hub.status().dropped
-            );
-            for (number, status) in hub.peers() {
+        for (hub, bus) in self.hubs.iter().zip(&self.buses) {
+            if bus.is_bus() {
+                log::info!(
+                    "bus {} state={} frames={} overflow={} overrun={} dropped={}",
+                    hub.name(),
+                    hub.status().state.name(),
+                    hub.frames_seen(),
+                    hub.status().overflow,
+                    hub.status().overrun,
+                    hub.status().dropped
+                );
+            }
+            // Where there is no bus either, a peer that was never linked with is nothing to tell of.
+            let counts = |status: &PeerStatus| bus.is_bus() || status.links > 0;
+            for (number, status) in hub.peers().filter(|(_, status)| counts(status)) {
                 let name = self.name_of(hub.name(), number, status.link);
                 log::info!("{}", counters(hub, &name, &status));
             }

@@ -88,7 +88,7 @@ impl fmt::Display for ParseFrameError {
             ),
             Self::Flags => f.write_str(
                 "an FD frame has one digit of flags after ## (1 = bit rate switch, 2 = error \
-                 state), as in 123##1DEADBEEF",
+                 state; 4, which marks FD itself, is added), as in 123##1DEADBEEF",
             ),
             Self::ErrorWithoutData => f.write_str(
                 "an error frame is neither FD nor a remote request; it is written as in \
