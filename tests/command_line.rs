@@ -125,8 +125,8 @@ fn a_usage_error_is_2_with_a_sentence_on_standard_error() {
 fn a_failure_is_1_and_says_what_to_try() {
     let (_hub, at) = Running::serve(&["sim:hub"]);
     for (arguments, sentence) in [
-        (["send", &at, "nobus", "123#"].as_slice(), "no bus of that name"),
-        (&["dump", &at, "nobus"], "no bus of that name"),
+        (["send", &at, "nobus", "123#"].as_slice(), "serves no bus of that name"),
+        (&["dump", &at, "nobus"], "serves no bus of that name"),
         (&["dump", &at, "--filter", "bus,1:1"], "--filter: `bus` is no bus of"),
         (&["serve", "sim:a", "--history", "63G"], "available; choose a smaller --history"),
         (
@@ -181,7 +181,7 @@ fn a_bad_name_in_a_list_does_not_keep_dump_from_the_others() {
     assert!(said.contains("`can0` is named twice; left out"), "{said}");
     assert!(said.contains("`../etc` is no bus"), "{said}");
     // It went on to ask for can0.
-    assert!(said.contains("no bus of that name"), "{said}");
+    assert!(said.contains("serves no bus of that name"), "{said}");
 }
 
 /// What `send` does with this outcome of its frame, from a peer that says so of itself.

@@ -313,7 +313,7 @@ impl Refusal {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::NO_SUCH_BUS => {
-                "the peer has no bus of that name; `canspan status` of it shows those it has"
+                "the peer serves no bus of that name; `canspan status` of it shows those it has"
             }
             Self::LOOP => {
                 "another process on one of the two machines has already joined these two buses, or \

@@ -216,9 +216,12 @@ impl Pair {
         }
     }
 
-    /// `canspan serve` on the board, listening to the PC; returns once it listens.
+    /// `canspan serve` on the board, listening to the PC; returns once it listens. Without an age limit, unless one is
+    /// given: most tests are about what no cut may lose.
     pub(crate) fn serve(&self, buses: &[&str]) -> Process {
-        let arguments = [&["serve"], buses, &["--listen", BOARD, "--insecure"]].concat();
+        let no_limit: &[&str] =
+            if buses.contains(&"--max-age") { &[] } else { &["--max-age", "none"] };
+        let arguments = [&["serve"], buses, no_limit, &["--listen", BOARD, "--insecure"]].concat();
         let server = Process::canspan(&self.board, &arguments);
         server.says("listening on 10.0.0.1:22677");
         server

@@ -23,9 +23,10 @@ fn cable(net: u8, first: &Namespace, second: &Namespace) {
     }
 }
 
-/// `canspan serve` of one bus there; returns once it listens.
+/// `canspan serve` of one bus there; returns once it listens. Without an age limit: what is lost in a cut is the question.
 fn serve(there: &Namespace, bus: &str, address: &str) -> Process {
-    let server = Process::canspan(there, &["serve", bus, "--listen", address, "--insecure"]);
+    let arguments = ["serve", bus, "--listen", address, "--insecure", "--max-age", "none"];
+    let server = Process::canspan(there, &arguments);
     server.says("listening on");
     server
 }
@@ -130,31 +131,78 @@ fn three_boards_share_one_lab() {
     assert!(interfaces.iter().all(|interface| !lab.has(interface)), "interfaces are left");
 }
 
+/// A board, two gateways and a lab, each reaching only the one before it.
+struct Chain {
+    nodes: [Namespace; 4],
+    processes: Vec<Process>,
+}
+
+impl Chain {
+    /// One process on each gateway dials the one before it and serves the next. `board`: options of the board's `serve`.
+    fn start(board: &[&str]) -> Self {
+        let nodes = ["board", "near", "far", "lab"].map(Namespace::new);
+        for (net, hop) in (1_u8..).zip(nodes.windows(2)) {
+            cable(net, &hop[0], &hop[1]);
+        }
+        nodes[0].add_vcan("can0", 72);
+        nodes[3].add_vcan("can0", 72);
+        let serve = ["serve", "can0", "--listen", "10.0.1.1", "--insecure"];
+        let mut processes = vec![Process::canspan(&nodes[0], &[&serve[..], board].concat())];
+        processes[0].says("listening on");
+        for net in [1, 2] {
+            let (dial, listen) = (format!("10.0.{net}.1"), format!("10.0.{}.1", net + 1));
+            let serve = ["serve", "sim:can0", "--dial", &dial, "--listen", &listen, "--insecure"];
+            processes.push(Process::canspan(&nodes[net], &serve));
+            processes[net].says("link up");
+        }
+        processes.push(connect(&nodes[3], &["10.0.3.1", "can0"]));
+        Self { nodes, processes }
+    }
+}
+
 #[test]
 fn a_chain_over_two_gateways_carries_a_bus_whole() {
-    let [board, near, far, lab] = ["board", "near", "far", "lab"].map(Namespace::new);
-    let chain = [&board, &near, &far, &lab];
-    for (net, hop) in (1_u8..).zip(chain.windows(2)) {
-        cable(net, hop[0], hop[1]);
-    }
-    chain.iter().for_each(|node| node.add_vcan("vcan0", 72));
-    let mut processes = vec![serve(&board, "vcan0", "10.0.1.1")];
-    // A gateway joins the bus before it to its own, and serves that to the next.
-    for (net, node) in [(1, &near), (2, &far)] {
-        processes.push(connect(node, &[&format!("10.0.{net}.1"), "vcan0"]));
-        processes.push(serve(node, "vcan0", &format!("10.0.{}.1", net + 1)));
-    }
-    processes.push(connect(&lab, &["10.0.3.1", "vcan0"]));
-    let (here, there) = ((&lab, "vcan0"), (&board, "vcan0"));
+    let Chain { nodes: [board, near, _far, lab], mut processes } =
+        Chain::start(&["--max-age", "none"]);
+    let (here, there) = ((&lab, "can0"), (&board, "can0"));
     let [down, up] = Stream::start_all([(there, here, 0x100), (here, there, 0x200)], 2000);
     eventually("half of it is sent", PATIENCE, || down.is_half_way() && up.is_half_way());
     near.ip("link set w2 down");
-    processes[3].says("link down");
+    processes[2].says("link down");
     near.ip("link set w2 up");
     down.ends_whole();
     up.ends_whole();
     processes.reverse();
     nothing_was_lost(processes);
+}
+
+/// The board's bus is a `vcan`, and nobody gave a limit: it is served, so it has one.
+#[test]
+fn no_standstill_in_a_chain_makes_old_commands_new() {
+    let Chain { nodes: [board, _near, _far, lab], mut processes } = Chain::start(&[]);
+    let bus = board.can("can0");
+    for (number, process) in processes.iter_mut().enumerate() {
+        process.signal(libc::SIGSTOP);
+        for command in 0..10 {
+            lab.run_program("cansend", &["can0", &format!("2{number}{command:X}#00")]);
+        }
+        // Longer than the limit and all that may misjudge an age; not so long that a link is given up.
+        std::thread::sleep(Duration::from_millis(1_500));
+        process.signal(libc::SIGCONT);
+        // Fresh ones pass, and before them none of the old.
+        let fresh = 0x300 + number as u32;
+        eventually("a fresh command is on the board's bus", PATIENCE, || {
+            lab.run_program("cansend", &["can0", &format!("{fresh:03X}#01")]);
+            let seen = bus.receive(Duration::from_millis(100)).unwrap().frames;
+            let old: Vec<u32> =
+                seen.iter().map(|frame| frame.id()).filter(|id| *id < 0x300).collect();
+            assert!(
+                old.is_empty(),
+                "old commands on the bus after a standstill of node {number}: {old:X?}"
+            );
+            seen.iter().any(|frame| frame.id() == fresh)
+        });
+    }
 }
 
 /// What `ip` answers in a namespace, if it succeeds.
