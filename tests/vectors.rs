@@ -120,6 +120,60 @@ fn the_session_in_the_specification_is_what_is_said() {
     assert!(wanted == document || std::env::var_os("CANSPAN_WRITE").is_some(), "now it is\n{text}");
 }
 
+/// Records for the specification that its session does not have.
+fn examples() -> String {
+    let names = ["filter", "skip-lost-stale", "refuse-no-such-bus"];
+    let frames = values::batch();
+    let all = values::messages(&frames);
+    let lines = names.map(|name| {
+        let (_, text, message) = all.iter().find(|(other, ..)| *other == name).unwrap();
+        let kind = format!("{message:?}");
+        let kind = kind.split(['(', ' ']).next().unwrap();
+        format!("{}\n    {kind}: {text}\n", hex(&talk::record(message)))
+    });
+    lines.concat()
+}
+
+#[test]
+fn the_examples_in_the_specification_are_records() {
+    let file = format!("{}/docs/protocol.md", env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = document.split_once("<!-- examples -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end of examples -->").unwrap();
+    let text = examples();
+    let wanted =
+        format!("{before}<!-- examples -->\n```text\n{text}```\n<!-- end of examples -->{after}");
+    if std::env::var_os("CANSPAN_WRITE").is_some() {
+        std::fs::write(&file, &wanted).unwrap();
+    }
+    assert!(wanted == document || std::env::var_os("CANSPAN_WRITE").is_some(), "now it is\n{text}");
+}
+
+#[test]
+fn a_filter_lets_pass_what_the_file_says() {
+    let lines = read::<3>("filters.txt");
+    assert!(lines.len() > 50);
+    for [frame, passes, text] in lines {
+        let filters = text.parse::<canspan::protocol::Filters>();
+        let frame = match frame.as_str() {
+            "-" => None,
+            frame => Some(canspan::text::parse_frame(frame).unwrap()),
+        };
+        match (passes.as_str(), filters, frame) {
+            ("refused", Err(_), None) => {}
+            ("yes", Ok(filters), Some(frame)) => assert!(filters.passes(&frame), "{text}"),
+            ("no", Ok(filters), Some(frame)) => assert!(!filters.passes(&frame), "{text}"),
+            (_, filters, _) => panic!("{passes} | {text}: {filters:?}"),
+        }
+        // As a node hears it.
+        let hello = Message::Hello(talk::hello());
+        let greeting = [talk::record(&Message::Filter(&text)), talk::record(&hello)].concat();
+        let refused = Some(Ended::WeRefused(Refusal::PROTOCOL));
+        let expected = refused.filter(|_| passes == "refused");
+        assert_eq!(end_after(&[&preamble(), &greeting]), expected, "{text}");
+    }
+}
+
 /// How a link that was dialled ends after an input.
 fn end_after(input: &[&[u8]]) -> Option<Ended> {
     let now = Instant::from_micros(5_000_000);

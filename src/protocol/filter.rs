@@ -6,8 +6,9 @@
 //! ```
 //!
 //! An id of eight digits is a 29-bit one. As in `struct can_filter` (`linux/can.h`) an id has the
-//! flags of `can_id` above its bits: 80000000 for 29 bits, 40000000 for a remote request. With no
-//! id filter all frames but error frames pass; with no `#` and any other filter no error frame does.
+//! flags of `can_id` above its bits: 80000000 for 29 bits, 40000000 for a remote request. Several
+//! `#` are one with the classes of all. With no id filter all frames but error frames pass; with no
+//! `#` and any other filter no error frame does.
 
 use core::fmt;
 use core::str::FromStr;
@@ -126,7 +127,7 @@ impl FromStr for Filters {
             if part.eq_ignore_ascii_case("j") {
                 filters.joined = true;
             } else if let Some(classes) = part.strip_prefix('#') {
-                filters.errors = number(classes)?;
+                filters.errors |= number(classes)?;
             } else {
                 let inverted = part.contains('~');
                 let split = part.split_once(if inverted { '~' } else { ':' });
