@@ -63,7 +63,7 @@ fn canspan(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let done = match cli::parse(arguments) {
         Ok(Request::Run { command, verbose }) => {
             logging::init_logging(verbose);
-            commands::run(*command)
+            commands::run(*command).map_err(|failure| failure.to_string())
         }
         Ok(Request::Print(_)) => Ok(()),
         Err(error) => Err(error.to_string()),

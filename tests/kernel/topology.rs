@@ -195,7 +195,7 @@ fn no_standstill_in_a_chain_makes_old_commands_new() {
             lab.run_program("cansend", &["can0", &format!("{fresh:03X}#01")]);
             let seen = bus.receive(Duration::from_millis(100)).unwrap().frames;
             let old: Vec<u32> =
-                seen.iter().map(|frame| frame.id()).filter(|id| *id < 0x300).collect();
+                seen.iter().map(crate::sys::Frame::id).filter(|id| *id < 0x300).collect();
             assert!(
                 old.is_empty(),
                 "old commands on the bus after a standstill of node {number}: {old:X?}"
