@@ -17,10 +17,9 @@
 use core::fmt;
 use std::io;
 
-use super::netlink::{
-    IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, Link, Request, attributes, read,
-};
+use super::netlink::{IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, Link};
 use super::raw::FD_BYTES;
+use super::route::{Request, Route, attributes, read};
 use super::state::Health;
 use crate::protocol::wire::BusState;
 
@@ -36,6 +35,7 @@ const IFLA_CAN_BERR_COUNTER: u16 = 8;
 const IFLA_CAN_DATA_BITTIMING: u16 = 9;
 /// Modes in `linux/can/netlink.h`.
 const CAN_CTRLMODE_LISTENONLY: u32 = 0x02;
+const CAN_CTRLMODE_ONE_SHOT: u32 = 0x08;
 const CAN_CTRLMODE_FD: u32 = 0x20;
 /// Bytes of `struct can_bittiming`.
 const BITTIMING_BYTES: usize = 32;
@@ -132,6 +132,18 @@ impl Controller {
         controller
     }
 
+    /// Whether it sends nothing, no acknowledgement either: what it is given to send vanishes.
+    #[must_use]
+    pub fn is_listen_only(&self) -> bool {
+        self.modes & CAN_CTRLMODE_LISTENONLY != 0
+    }
+
+    /// Whether it gives a frame up after one attempt: then its echo never comes.
+    #[must_use]
+    pub fn is_one_shot(&self) -> bool {
+        self.modes & CAN_CTRLMODE_ONE_SHOT != 0
+    }
+
     /// The state of the bus while the interface is up.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -166,8 +178,9 @@ impl Settings {
         fd | if self.listen_only { CAN_CTRLMODE_LISTENONLY } else { 0 }
     }
 
-    /// Whether a controller is set so already.
-    fn is_met_by(&self, set: &Controller) -> bool {
+    /// Whether a controller is set so.
+    #[must_use]
+    pub fn is_met_by(&self, set: &Controller) -> bool {
         self.timing.is_met_by(set.timing)
             && self.data_timing.is_none_or(|data| data.is_met_by(set.data_timing))
             && self.restart_ms.is_none_or(|restart_ms| restart_ms == set.restart_ms)
@@ -323,7 +336,8 @@ impl ConfigureError {
 /// PRIVILEGED: needs `CAP_NET_ADMIN` in the network namespace, unless there is nothing to do.
 pub fn configure(name: &str, settings: &Settings) -> Result<(u32, bool), ConfigureError> {
     let failed = |error| ConfigureError::new(name, settings, error);
-    let link = Link::by_name(name).map_err(failed)?;
+    let route = Route::open().map_err(failed)?;
+    let link = Link::named(&route, name).map_err(failed)?;
     let Some(controller) = link.controller else {
         return Err(ConfigureError::NoController { name: name.to_owned(), kind: link.kind });
     };
@@ -331,19 +345,28 @@ pub fn configure(name: &str, settings: &Settings) -> Result<(u32, bool), Configu
         return Ok((link.index, false));
     }
     if link.is_up {
-        switch(link.index, false).map_err(failed)?;
+        switch(&route, link.index, false).map_err(failed)?;
     }
-    let done = settings.request(link.index).exchange();
+    let done = route.exchange(&settings.request(link.index));
     if done.is_err() && link.is_up {
-        let _ = switch(link.index, true);
+        let _ = switch(&route, link.index, true);
     }
     done.map(|_| (link.index, true)).map_err(failed)
 }
 
-fn switch(index: u32, is_on: bool) -> io::Result<()> {
+fn switch(route: &Route, index: u32, is_on: bool) -> io::Result<()> {
     let mut request = Request::new(libc::RTM_NEWLINK, libc::NLM_F_ACK, index);
     request.switch(is_on);
-    request.exchange().map(drop)
+    route.exchange(&request).map(drop)
+}
+
+/// Switches an interface off and on, with all its settings: the kernel and the controller forget
+/// the frames they had to send.
+///
+/// PRIVILEGED: needs `CAP_NET_ADMIN` in the network namespace.
+pub(super) fn restart(route: &Route, index: u32) -> io::Result<()> {
+    switch(route, index, false)?;
+    switch(route, index, true)
 }
 
 #[cfg(test)]
@@ -434,6 +457,19 @@ mod tests {
         let told: Vec<_> = (0..7).map(|number| state(number).name()).collect();
         let up = BusState::Up.name();
         assert_eq!(told, [up, "error-warning", "error-passive", "bus-off", up, up, up]);
+    }
+
+    #[test]
+    fn modes_that_lose_frames_are_read() {
+        let told = |flags: u32| {
+            let mut data = Request(Vec::new());
+            data.push(IFLA_CAN_CTRLMODE, &words(&[u32::MAX, flags]));
+            let controller = Controller::parse(&data.0);
+            (controller.is_listen_only(), controller.is_one_shot())
+        };
+        let modes = [0, 0x01, 0x02, 0x08, 0x0A, !0x0A].map(told);
+        let neither = (false, false);
+        assert_eq!(modes, [neither, neither, (true, false), (false, true), (true, true), neither]);
     }
 
     #[test]

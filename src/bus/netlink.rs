@@ -10,24 +10,19 @@ use core::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send,
-    socket_with,
-};
+use rustix::net::{RecvFlags, SocketFlags, recv};
 
 use super::controller::{self, Controller};
 use super::raw::FD_BYTES;
+use super::route::{HEADER, Request, Route, attributes, open_route, read, unreadable};
 use super::state::Health;
 use crate::protocol::wire::BusState;
 
 /// Longest interface name in bytes (`IFNAMSIZ` in `linux/if.h`, less the closing zero).
 const NAME_MAX: usize = 15;
-/// Bytes of `struct nlmsghdr` (`linux/netlink.h`) and of `struct ifinfomsg` (`linux/rtnetlink.h`).
-const HEADER: usize = 16;
-/// Bytes of `struct rtattr`, to a multiple of which attributes are padded (`linux/rtnetlink.h`).
-const ATTRIBUTE: usize = 4;
 /// In `linux/if.h`.
 const IFF_LOWER_UP: u32 = 1 << 16;
+const IFF_ECHO: u32 = 1 << 18;
 /// Attribute numbers in `linux/if_link.h`.
 const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
@@ -38,11 +33,11 @@ const IFLA_EXT_MASK: u16 = 29;
 /// Inside `IFLA_LINKINFO` (`linux/if_link.h`).
 pub(super) const IFLA_INFO_KIND: u16 = 1;
 pub(super) const IFLA_INFO_DATA: u16 = 2;
-/// The part of an attribute's type that is its number (`NLA_TYPE_MASK` in `linux/netlink.h`).
-const TYPE_MASK: u16 = 0x3FFF;
-/// Room for the answer about one interface: the kernel's own size for them is a page or 8 KiB
-/// (`NLMSG_GOODSIZE` in `linux/netlink.h`).
-const ANSWER_BYTES: usize = 8192;
+/// Bytes of `struct if_stats_msg`, and what it asks for (`linux/if_link.h`).
+const STATS_MSG: usize = 12;
+/// In `linux/rtnetlink.h`.
+const RTM_NEWSTATS: u16 = 92;
+const IFLA_STATS_LINK_64: u16 = 1;
 
 /// The alias of interfaces that [`create_vcan`] has made. It outlives the process: one that follows it
 /// after a crash knows what to remove at its end.
@@ -59,6 +54,9 @@ pub struct Link {
     pub is_up: bool,
     /// Whether it can send (`IFF_LOWER_UP`); a controller that is off the bus cannot.
     pub has_carrier: bool,
+    /// Whether its driver gives a frame back when it was sent (`IFF_ECHO`). Where it does not, the
+    /// kernel gives it back as soon as it has taken it.
+    pub has_echo: bool,
     /// Bytes of the largest frame it takes: 16 classic, 72 FD, more for XL (`linux/can.h`).
     pub mtu: u32,
     /// Frames its transmit queue holds (`txqueuelen`).
@@ -74,15 +72,19 @@ pub struct Link {
 impl Link {
     /// Asks by name. [`io::ErrorKind::NotFound`] if there is none.
     pub fn by_name(name: &str) -> io::Result<Self> {
-        if name.is_empty() || name.len() > NAME_MAX || name.contains('\0') {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Self::ask(0, Some(name))
+        is_possible(name)?;
+        Self::named(&Route::open()?, name)
     }
 
     /// Asks by index. [`io::ErrorKind::NotFound`] if there is none.
     pub fn by_index(index: u32) -> io::Result<Self> {
-        Self::ask(index, None)
+        Self::ask(&Route::open()?, index, None)
+    }
+
+    /// Asks by name, in the network namespace of this socket.
+    pub(super) fn named(route: &Route, name: &str) -> io::Result<Self> {
+        is_possible(name)?;
+        Self::ask(route, 0, Some(name))
     }
 
     /// The state of the bus, where there is a controller to know it. The kernel gives one that is
@@ -97,14 +99,14 @@ impl Link {
         })
     }
 
-    fn ask(index: u32, name: Option<&str>) -> io::Result<Self> {
+    fn ask(route: &Route, index: u32, name: Option<&str>) -> io::Result<Self> {
         let mut request = Request::new(libc::RTM_GETLINK, 0, index);
         let skip = libc::RTEXT_FILTER_SKIP_STATS.cast_unsigned();
         request.push(IFLA_EXT_MASK, &skip.to_ne_bytes());
         if let Some(name) = name {
             request.push_text(IFLA_IFNAME, name);
         }
-        let answer = request.exchange()?;
+        let answer = route.exchange(&request)?;
         Self::parse(&answer).ok_or_else(unreadable)
     }
 
@@ -118,6 +120,7 @@ impl Link {
             is_can: u16::from_ne_bytes(read(answer, HEADER + 2)?) == libc::ARPHRD_CAN,
             is_up: flags & libc::IFF_UP.cast_unsigned() != 0,
             has_carrier: flags & IFF_LOWER_UP != 0,
+            has_echo: flags & IFF_ECHO != 0,
             mtu: 0,
             tx_queue_len: 0,
             kind: String::new(),
@@ -137,101 +140,47 @@ impl Link {
     }
 }
 
+/// [`io::ErrorKind::NotFound`] for what can be no interface's name.
+fn is_possible(name: &str) -> io::Result<()> {
+    let is_possible = !name.is_empty() && name.len() <= NAME_MAX && !name.contains('\0');
+    is_possible.then_some(()).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// What the kernel has counted of an interface since it was made (`struct rtnl_link_stats64`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Frames the kernel dropped before they reached any socket: its backlog was full, or its
+    /// driver had no memory (`rx_dropped`).
+    pub rx_dropped: u64,
+    /// Times its controller had no room for a frame that came (`rx_over_errors`).
+    pub rx_over_errors: u64,
+}
+
+impl Statistics {
+    /// Asks by index. The driver's controller is not asked, as it would be for all else. Kernels
+    /// before 4.7 do not know the question.
+    pub(super) fn ask(route: &Route, index: u32) -> io::Result<Self> {
+        let mask = 1_u32 << (IFLA_STATS_LINK_64 - 1);
+        let request = Request::statistics(index, mask);
+        Self::parse(&route.exchange(&request)?).ok_or_else(unreadable)
+    }
+
+    /// Reads the answer: one `RTM_NEWSTATS`.
+    fn parse(answer: &[u8]) -> Option<Self> {
+        (u16::from_ne_bytes(read(answer, 4)?) == RTM_NEWSTATS).then_some(())?;
+        let mut found = attributes(answer.get(HEADER + STATS_MSG..)?);
+        let (_, payload) = found.find(|(number, _)| *number == IFLA_STATS_LINK_64)?;
+        let count = |place: usize| read(payload, place * 8).map(u64::from_ne_bytes);
+        Some(Self { rx_dropped: count(6)?, rx_over_errors: count(11)? })
+    }
+}
+
 fn info(info: &[u8]) -> (String, Option<Controller>) {
     let find = |wanted| attributes(info).find(|(number, _)| *number == wanted);
     let kind = find(IFLA_INFO_KIND).and_then(|(_, payload)| payload.split(|b| *b == 0).next());
     let kind = String::from_utf8_lossy(kind.unwrap_or_default()).into_owned();
     let data = find(IFLA_INFO_DATA).filter(|_| kind == controller::KIND);
     (kind, data.map(|(_, payload)| Controller::parse(payload)))
-}
-
-/// One request about one interface, as bytes; or the inside of a nested attribute.
-pub(super) struct Request(pub(super) Vec<u8>);
-
-impl Request {
-    /// A request of this kind about the interface of this index; zero for none, or by name.
-    pub(super) fn new(kind: u16, flags: libc::c_int, index: u32) -> Self {
-        // struct nlmsghdr: length u32, kind u16, flags u16, sequence u32, port u32.
-        let mut bytes = vec![0; 2 * HEADER];
-        write(&mut bytes, 4, &kind.to_ne_bytes());
-        write(&mut bytes, 6, &((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
-        write(&mut bytes, HEADER + 4, &index.to_ne_bytes());
-        Self(bytes)
-    }
-
-    /// Asks for the interface to be on, or off, and for no other change of its flags.
-    pub(super) fn switch(&mut self, is_on: bool) {
-        let up = libc::IFF_UP.cast_unsigned();
-        write(&mut self.0, HEADER + 8, &(if is_on { up } else { 0 }).to_ne_bytes());
-        write(&mut self.0, HEADER + 12, &up.to_ne_bytes());
-    }
-
-    pub(super) fn push(&mut self, number: u16, payload: &[u8]) {
-        let len = (ATTRIBUTE + payload.len()) as u16;
-        self.0.extend(len.to_ne_bytes());
-        self.0.extend(number.to_ne_bytes());
-        self.0.extend(payload);
-        self.0.resize(self.0.len().next_multiple_of(ATTRIBUTE), 0);
-    }
-
-    pub(super) fn push_text(&mut self, number: u16, text: &str) {
-        self.push(number, &[text.as_bytes(), &[0]].concat());
-    }
-
-    /// Sends it; the answer, or the error the kernel answered with.
-    pub(super) fn exchange(mut self) -> io::Result<Vec<u8>> {
-        let len = self.0.len() as u32;
-        write(&mut self.0, 0, &len.to_ne_bytes());
-        let socket = open_route(SocketFlags::CLOEXEC, 0)?;
-        send(&socket, &self.0, SendFlags::empty())?;
-        let mut answer = vec![0; ANSWER_BYTES];
-        // The kernel answers within `send`, so this never waits.
-        let (len, _) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT)?;
-        answer.truncate(len);
-        match refusal(&answer) {
-            Some(libc::ENODEV) => Err(io::ErrorKind::NotFound.into()),
-            Some(number) => Err(io::Error::from_raw_os_error(number)),
-            None => Ok(answer),
-        }
-    }
-}
-
-/// The error number in an answer that is one. Zero is the kernel's way to say yes.
-fn refusal(answer: &[u8]) -> Option<i32> {
-    let kind = read(answer, 4).map(u16::from_ne_bytes)?;
-    let number = read(answer, HEADER).map(i32::from_ne_bytes)?.checked_neg()?;
-    (libc::c_int::from(kind) == libc::NLMSG_ERROR && number != 0).then_some(number)
-}
-
-fn unreadable() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the kernel gave an unreadable netlink answer")
-}
-
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    core::iter::from_fn(move || {
-        let len = usize::from(u16::from_ne_bytes(read(bytes, 0)?));
-        let number = u16::from_ne_bytes(read(bytes, 2)?) & TYPE_MASK;
-        let payload = bytes.get(ATTRIBUTE..len)?;
-        bytes = bytes.get(len.next_multiple_of(ATTRIBUTE)..).unwrap_or_default();
-        Some((number, payload))
-    })
-}
-
-pub(super) fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
-fn write(bytes: &mut [u8], at: usize, value: &[u8]) {
-    if let Some(place) = bytes.get_mut(at..at + value.len()) {
-        place.copy_from_slice(value);
-    }
-}
-
-fn open_route(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
-    // `NETLINK_ROUTE` is protocol zero, which rustix writes as `None`.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-    bind(&socket, &netlink::SocketAddrNetlink::new(0, groups))?;
-    Ok(socket)
 }
 
 /// Wakes when anything about any interface of this network namespace changes: made, deleted, up,
@@ -492,8 +441,34 @@ mod tests {
         let link = Link::parse(&answer).ok_or_else(unreadable)?;
         assert_eq!((link.index, link.mtu, link.kind.as_str()), (7, 72, "vcan"));
         for cut in 0..answer.len() {
-            let _ = (Link::parse(&answer[..cut]), refusal(&answer[..cut]));
+            let _ = (Link::parse(&answer[..cut]), crate::bus::route::refusal(&answer[..cut]));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn statistics_are_read_from_the_kernels_layout() -> io::Result<()> {
+        // struct rtnl_link_stats64: each count is its own place.
+        let counts: Vec<u8> = (0..25_u64).flat_map(u64::to_ne_bytes).collect();
+        let mut answer = Request::statistics(7, 1);
+        answer.0[4..6].copy_from_slice(&RTM_NEWSTATS.to_ne_bytes());
+        answer.push(IFLA_STATS_LINK_64, &counts);
+        let expected = Statistics { rx_dropped: 6, rx_over_errors: 11 };
+        assert_eq!(Statistics::parse(&answer.0), Some(expected));
+        for cut in 0..answer.0.len() {
+            let _ = Statistics::parse(&answer.0[..cut]);
+        }
+        // The running kernel knows the question: that of its loopback interface is answered.
+        Statistics::ask(&Route::open()?, Link::by_name("lo")?.index).map(drop)
+    }
+
+    #[test]
+    fn echo_flag_is_read() -> io::Result<()> {
+        let mut answer = Request::new(libc::RTM_NEWLINK, 0, 7).0;
+        let has_echo = |answer: &[u8]| Link::parse(answer).map(|link| link.has_echo);
+        assert_eq!(has_echo(&answer), Some(false));
+        answer[HEADER + 8..HEADER + 12].copy_from_slice(&(1_u32 << 18).to_ne_bytes());
+        assert_eq!(has_echo(&answer), Some(true));
         Ok(())
     }
 

@@ -20,8 +20,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::netlink::Link;
+use super::controller;
+use super::netlink::{Link, Statistics};
 use super::raw::{self, FD_BYTES};
+use super::route::Route;
 use crate::protocol::frame::Frame;
 use crate::sys::{self, BATCH, RxBatch, TxBatch};
 
@@ -167,6 +169,9 @@ pub struct CanInterface {
     index: u32,
     is_virtual: bool,
     socket: OwnedFd,
+    /// For what is asked of the kernel: open as long as the interface is, so that no descriptor
+    /// need be free then.
+    route: Route,
     rx: Box<RxBatch>,
     tx: Box<TxBatch>,
     overflow: Widened,
@@ -178,7 +183,8 @@ impl CanInterface {
         let failed = |error| OpenError::new(name, error);
         // The socket first: without CAN in the kernel it is no help to hear that can0 is missing.
         let socket = sys::open_can_raw().map_err(failed)?;
-        let link = Link::by_name(name).map_err(failed)?;
+        let route = Route::open().map_err(failed)?;
+        let link = Link::named(&route, name).map_err(failed)?;
         if !link.is_can {
             return Err(OpenError::NotCan { name: name.to_owned() });
         }
@@ -188,6 +194,7 @@ impl CanInterface {
             index: link.index,
             is_virtual: matches!(link.kind.as_str(), "vcan" | "vxcan"),
             socket,
+            route,
             rx: RxBatch::new(),
             tx: TxBatch::new(),
             overflow: Widened::default(),
@@ -215,20 +222,21 @@ impl CanInterface {
     /// Whether it takes FD frames now. Asks the kernel: not for every frame.
     #[must_use]
     pub fn is_fd(&self) -> bool {
-        self.link().is_some_and(|link| link.mtu >= FD_BYTES as u32)
+        self.link().is_ok_and(|link| link.mtu >= FD_BYTES as u32)
     }
 
     /// Whether it is switched on now; `false` too when it is gone. Asks the kernel: not for every
     /// frame.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.link().is_some_and(|link| link.is_up)
+        self.link().is_ok_and(|link| link.is_up)
     }
 
-    /// Whether it still exists under its name. Asks the kernel: not for every frame.
+    /// Whether it still exists under its name, as far as the kernel tells. Asks the kernel: not for
+    /// every frame.
     #[must_use]
     pub fn is_present(&self) -> bool {
-        self.link().is_some()
+        !self.link().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// How many frames its transmit queue holds (`txqueuelen`); zero when it is gone. Asks the
@@ -238,11 +246,26 @@ impl CanInterface {
         self.link().map_or(0, |link| link.tx_queue_len)
     }
 
-    /// All the kernel knows of it; `None` when it is gone, which includes that it goes by another
-    /// name now, for then it is no more what was asked for. Asks the kernel: not for every frame.
-    #[must_use]
-    pub fn link(&self) -> Option<Link> {
-        Link::by_name(&self.name).ok().filter(|link| link.index == self.index)
+    /// All the kernel knows of it. [`io::ErrorKind::NotFound`] when it is gone or has another name
+    /// now, and is no longer the requested interface; any other error says nothing about it. Asks
+    /// the kernel: not for every frame.
+    pub fn link(&self) -> io::Result<Link> {
+        let link = Link::named(&self.route, &self.name)?;
+        let is_same = link.index == self.index;
+        is_same.then_some(link).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// What the kernel has counted of it. Asks the kernel: not for every frame.
+    pub fn statistics(&self) -> io::Result<Statistics> {
+        Statistics::ask(&self.route, self.index)
+    }
+
+    /// Switches it off and on, with all its settings: the kernel and the controller forget the
+    /// frames they had to send. The next [`CanInterface::receive`] tells that it was down.
+    ///
+    /// PRIVILEGED: needs `CAP_NET_ADMIN` in the network namespace.
+    pub fn restart(&self) -> io::Result<()> {
+        controller::restart(&self.route, self.index)
     }
 
     /// Reads up to [`BATCH`] waiting frames, without waiting: how many, zero if there are none.

@@ -23,6 +23,15 @@ use crate::protocol::wire::{BusState, BusStatus};
 /// flood, and more than two classes in one frame would cost an allocation.
 const CLASSES: u32 = CAN_ERR_CRTL | CAN_ERR_BUSOFF | CAN_ERR_RESTARTED | CAN_ERR_CNT;
 
+/// Whether a controller tells in this frame that it had no room for frames that came
+/// (`CAN_ERR_CRTL_RX_OVERFLOW` in `linux/can/error.h`): at least one was lost.
+#[must_use]
+pub fn is_overrun(frame: &Frame) -> bool {
+    const RX_OVERFLOW: u8 = 0x01;
+    let is_controller = frame.is_error() && frame.id().bits() & CAN_ERR_CRTL != 0;
+    is_controller && frame.data().get(1).is_some_and(|problem| problem & RX_OVERFLOW != 0)
+}
+
 /// A bus' state, with its controller's error counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -166,6 +175,19 @@ mod tests {
         }
         for before in [Absent, Down] {
             assert_eq!(state(before, &error(CAN_ERR_BUSOFF, ACTIVE, (0, 0))), before);
+        }
+    }
+
+    #[test]
+    fn overrun_is_told_by_its_class_and_bit() {
+        assert!(is_overrun(&error(CAN_ERR_CRTL | CAN_ERR_CNT, 0x05, (0, 0))));
+        for other in [
+            error(CAN_ERR_CRTL, 0x02, (0, 0)),
+            error(CAN_ERR_BUSOFF, 0x01, (0, 0)),
+            Frame::error(CAN_ERR_CRTL, &[]).unwrap(),
+            Frame::data_frame(Id::Extended(CAN_ERR_CRTL), &[1, 1]).unwrap(),
+        ] {
+            assert!(!is_overrun(&other), "{other:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use super::clock::WallClock;
-use super::interface::Interface;
+use super::interface::{Interface, Mode};
 use super::memory::Heap;
 use super::print::Printer;
 use super::siblings::Siblings;
@@ -15,6 +15,10 @@ use crate::bus::sim::Source;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
 use crate::protocol::{Frame, Hub, OFFER_MAX};
+
+/// Reads in a row before the end. Chosen: three times what a socket with the buffer canspan asks for can
+/// hold.
+const READS_MAX: usize = 64;
 
 /// Frames offered in one system call's worth.
 pub(super) type Offer = [Frame; OFFER_MAX];
@@ -100,6 +104,15 @@ impl Bus {
         }
     }
 
+    /// Takes all the bus has shown by now: no more than its socket can hold, so that this ends.
+    pub fn read_all(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) {
+        for _ in 0..READS_MAX {
+            if self.read(now, hub, wall) {
+                return;
+            }
+        }
+    }
+
     /// Gives it what its hub offers. Returns whether anything moved.
     pub fn write(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) -> bool {
         let offer = &mut self.offer;
@@ -138,6 +151,23 @@ impl Bus {
         }
     }
 
+    /// What of its controller and driver matters to those who send: nothing on most.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match &self.side {
+            Side::Interface(interface) => interface.mode(),
+            _ => Mode::default(),
+        }
+    }
+
+    /// Tells the hub of all losses there are by now, though no frame came that tells of them: before
+    /// a report, and before the end.
+    pub fn settle(&mut self, hub: &mut Hub<Heap>) {
+        if let Side::Interface(interface) = &mut self.side {
+            interface.settle(hub);
+        }
+    }
+
     /// The process ends.
     pub fn close(&mut self) {
         if let Side::Interface(interface) = &mut self.side {
@@ -146,11 +176,15 @@ impl Bus {
     }
 }
 
+/// Offers a bus inside this process takes in one turn, so that others have theirs.
+const OFFERS_MAX: usize = 16;
+
 /// A bus inside this process takes every frame at once, and adds nothing to its age: who gets it next
 /// must not take an old command for a new one. So each keeps its stamp, and the clock it was made by.
+/// Returns whether anything moved, and there may be more.
 fn relay_all(now: Instant, hub: &mut Hub<Heap>, frames: &mut Offer) -> bool {
     let mut moved = false;
-    loop {
+    for _ in 0..OFFERS_MAX {
         let offered = hub.offer(now, frames);
         let mut births = [(0, 0); OFFER_MAX];
         for (index, birth) in births.iter_mut().enumerate().take(offered) {
@@ -165,12 +199,14 @@ fn relay_all(now: Instant, hub: &mut Hub<Heap>, frames: &mut Offer) -> bool {
         }
         moved |= offered > 0;
         if offered < OFFER_MAX {
-            return moved;
+            break;
         }
     }
+    moved
 }
 
-/// A bus that takes every frame at once, as long as `each` has room for it.
+/// A bus that takes every frame at once, as long as `each` has room for it. Returns whether anything
+/// moved, and there may be more.
 fn take_all(
     now: Instant,
     hub: &mut Hub<Heap>,
@@ -179,7 +215,7 @@ fn take_all(
     mut each: impl FnMut(&Hub<Heap>, usize, &Frame) -> bool,
 ) -> bool {
     let mut moved = false;
-    loop {
+    for _ in 0..OFFERS_MAX {
         let offered = hub.offer(now, frames);
         let offer = frames.iter().take(offered).enumerate();
         let taken = offer.take_while(|(index, frame)| each(hub, *index, frame)).count();
@@ -191,7 +227,8 @@ fn take_all(
         }
         moved |= taken > 0;
         if taken == 0 || taken < offered {
-            return moved;
+            break;
         }
     }
+    moved
 }

@@ -35,7 +35,7 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 pub use bus::{Bus, Side};
-pub use interface::Interface;
+pub use interface::{Interface, Mode};
 pub use memory::{Heap, HeapSlots, history_memory};
 pub use print::Printer;
 pub use report::{counters, reason};

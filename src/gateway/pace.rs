@@ -47,6 +47,12 @@ impl Pace {
     pub fn not_before(&self, now: Instant) -> Option<Instant> {
         self.next.filter(|next| *next > now)
     }
+
+    /// When the next turn is due, until it was taken; `None`: there are no turns.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.next
+    }
 }
 
 #[cfg(test)]
