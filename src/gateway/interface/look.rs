@@ -111,7 +111,7 @@ impl Interface {
     /// sent. Read later, the echo would match no pending frame and be sent back to its origin.
     fn read_before_failing(&mut self, hub: &mut Hub<Heap>, state: BusState) {
         let by_hearsay = hub.policy().is_virtual && state == BusState::BusOff;
-        if hub.status().state.takes_frames() && !state.takes_frames() && !by_hearsay {
+        if hub.takes_frames() && !state.takes_frames() && !by_hearsay {
             self.read_last(hub);
         }
     }
