@@ -61,7 +61,7 @@ pub enum Command {
     Dump(Dump),
     /// Send frames to a peer's bus.
     Send(SendFrames),
-    /// Ask a canspan how it all is.
+    /// Request the status of a running canspan.
     Status(Status),
 }
 
@@ -117,7 +117,7 @@ pub enum Way {
     Dial {
         /// The peer.
         endpoint: Endpoint,
-        /// Where to answer who asks how it all is.
+        /// Where `canspan status` is answered.
         status: Vec<ListenAddress>,
     },
     /// Peers dial us, at these addresses, at least one, under the same condition as for `serve`.

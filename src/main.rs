@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(Request::Print(text)) => print(&text),
         Ok(Request::Run { command, verbose }) => {
             logging::init_logging(verbose);
-            log::debug!("{command:?}");
+            log::debug!("canspan {}", env!("CARGO_PKG_VERSION"));
             match commands::run(*command) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failure) => {

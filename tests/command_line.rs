@@ -151,6 +151,13 @@ fn send_says_once_why_no_link_comes_up() {
 }
 
 #[test]
+fn verbose_prints_sentences() {
+    let said = fails(&["-v", "send", "127.0.0.1:1", "can0", "123#11"], 1);
+    assert!(said.contains(concat!("canspan: canspan ", env!("CARGO_PKG_VERSION"), "\n")), "{said}");
+    assert!(!said.contains("{ ") && !said.contains("SendFrames"), "{said}");
+}
+
+#[test]
 fn a_peer_without_buses_is_said_to_have_none() {
     for command in ["dump", "connect"] {
         let said = fails(&[command, &peer(&[&[Message::Buses("")]])], 1);

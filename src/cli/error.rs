@@ -1,4 +1,4 @@
-//! What is told when the command line makes no sense.
+//! Usage errors: what is wrong with a command line.
 
 use core::{error, fmt};
 
@@ -25,14 +25,14 @@ impl error::Error for ValueError {}
 /// Why the command line is not followed. Displays as sentences for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CliError {
-    /// It makes no sense.
+    /// It cannot be followed.
     Usage {
         /// What is wrong.
         sentence: String,
         /// Whose help tells more.
         command: Option<CommandName>,
     },
-    /// It makes sense and is too dangerous to be done without a further word.
+    /// It is understood, and too dangerous to be done without a further word.
     Refused(String),
 }
 

@@ -137,7 +137,7 @@ OPTIONS
     --dbitrate RATE
         Use CAN FD, with this rate in the data phase. Default: classic CAN.
     --sample-point PART, --dsample-point PART
-        Where in a bit it is read, as in 0.875; the second in the data phase.
+        Sample point within the bit, as in 0.875; the second in the data phase.
         Default: what CiA recommends.
     --restart-ms MS
         Let the controller come back by itself so many milliseconds after
@@ -166,7 +166,7 @@ OPTIONS
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
     --metrics ADDR:PORT
-        Tell the numbers of `canspan status` to Prometheus, at
+        Serve metrics for Prometheus, the numbers of `canspan status`, at
         http://ADDR:PORT/metrics; may be given several times. Without ADDR it
         is loopback.
 
@@ -232,7 +232,7 @@ OPTIONS
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
     --metrics ADDR:PORT
-        Tell the numbers of `canspan status` to Prometheus, at
+        Serve metrics for Prometheus, the numbers of `canspan status`, at
         http://ADDR:PORT/metrics; may be given several times. Without ADDR it
         is loopback.
     --status ADDR[:PORT]

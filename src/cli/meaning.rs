@@ -228,7 +228,7 @@ fn resolve_metrics(texts: &[String], insecure: bool) -> Result<Vec<ListenAddress
     }
     refuse_twice(&addresses, "--metrics is given twice for")?;
     if !insecure {
-        refuse_open_answers(&addresses, "telling the numbers", "read them")?;
+        refuse_open_answers(&addresses, "serving metrics", "read them")?;
     }
     Ok(addresses)
 }
@@ -280,7 +280,7 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
     refuse_shared(("--status", &status), ("--metrics", &metrics))?;
     if !typed.insecure {
         refuse_open(&listen, false)?;
-        refuse_open_answers(&status, "answering", "ask how it all is")?;
+        refuse_open_answers(&status, "answering", "request the status")?;
     }
     let way = match way {
         Some(endpoint) => Way::Dial { endpoint, status },

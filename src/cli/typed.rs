@@ -56,7 +56,7 @@ pub(super) struct TypedServe {
     /// bits per second of the data phase
     #[argh(option)]
     pub(super) dbitrate: Option<String>,
-    /// where in a bit it is read
+    /// sample point within the bit
     #[argh(option)]
     pub(super) sample_point: Option<String>,
     /// the same in the data phase
@@ -151,7 +151,7 @@ pub(super) struct TypedSend {
     pub(super) operands: Vec<String>,
 }
 
-/// ask a canspan how it all is
+/// request the status of a running canspan
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "status", help_triggers("--help"))]
 pub(super) struct TypedStatus {

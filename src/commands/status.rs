@@ -1,4 +1,4 @@
-//! `canspan status`: asks a canspan how it all is.
+//! `canspan status`: requests the status of a running canspan.
 
 use core::net::SocketAddr;
 use core::time::Duration;

@@ -60,7 +60,7 @@ fn an_open_port_is_refused_unless_insecure_is_said() {
     for address in [BOARD, "0.0.0.0", "[::]", "10.0.0.1:5000"] {
         let finished =
             Process::canspan(&pair.board, &["serve", "vcan0", "--listen", address]).finish(SOON);
-        assert_eq!(finished.code(), 1, "{address}: {finished:?}");
+        assert_eq!(finished.code(), 2, "{address}: {finished:?}");
         assert!(
             finished.err.contains("--insecure"),
             "{address}: the way out is not named: {}",

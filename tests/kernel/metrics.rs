@@ -111,7 +111,7 @@ fn others_may_not_read_them_unless_insecure_is_said() {
     for command in [&["serve", "sim:x"][..], &["connect", "board", "x:sim:x"]] {
         let arguments = [command, &["--metrics", "0.0.0.0:9177"]].concat();
         let finished = Process::canspan(&alone, &arguments).finish(SOON);
-        assert_eq!(finished.code(), 1, "{finished:?}");
+        assert_eq!(finished.code(), 2, "{finished:?}");
         assert!(finished.err.contains("--insecure"), "{finished:?}");
     }
 }
