@@ -216,11 +216,12 @@ impl Pair {
         }
     }
 
-    /// `canspan serve` on the board, listening to the PC; returns once it listens. Without an age limit, unless one is
-    /// given: most tests are about what no cut may lose.
+    /// `canspan serve` on the board, listening to the PC; returns once it listens. A `vcan` is
+    /// without an age limit, unless one is given: most tests are about what no cut may lose.
     pub(crate) fn serve(&self, buses: &[&str]) -> Process {
-        let no_limit: &[&str] =
-            if buses.contains(&"--max-age") { &[] } else { &["--max-age", "none"] };
+        let is_unlimited =
+            buses.iter().any(|bus| bus.starts_with("vcan")) && !buses.contains(&"--max-age");
+        let no_limit: &[&str] = if is_unlimited { &["--max-age", "none"] } else { &[] };
         let arguments = [&["serve"], buses, no_limit, &["--listen", BOARD, "--insecure"]].concat();
         let server = Process::canspan(&self.board, &arguments);
         server.says("listening on 10.0.0.1:22677");
