@@ -6,8 +6,12 @@
 //! sets how many there are.
 
 mod account;
+mod chains;
+mod connection;
+mod controller;
 mod ends;
 mod late;
+mod line;
 mod mutual;
 mod net;
 mod outage;
@@ -27,6 +31,8 @@ fn number_from(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
+/// Schedules of chains of nodes.
+const CHAINS: u64 = 500;
 /// Schedules of nodes that join their buses in rings.
 const RINGS: u64 = 300;
 
@@ -52,6 +58,10 @@ fn every_frame_is_delivered_once_in_order_or_counted_on_both_ends() {
         return run(seed);
     }
     let schedules = number_from("CANSPAN_SCHEDULES").unwrap_or(SCHEDULES);
+    on_all_processors(schedules, run);
+}
+
+fn on_all_processors(schedules: u64, run: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -67,6 +77,15 @@ fn every_frame_is_delivered_once_in_order_or_counted_on_both_ends() {
             });
         }
     });
+}
+
+#[test]
+fn chain_is_exact_and_its_far_bus_gets_nothing_old() {
+    let chain = |seed| guarded(seed, || chains::run(seed));
+    match number_from("CANSPAN_SEED") {
+        Some(seed) => chain(seed),
+        None => on_all_processors(CHAINS, chain),
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{BusState, Refusal};
 use canspan::protocol::{Ended, Hub, Link, LinkOptions, Place, RECORD_MAX};
 
-use crate::net::Pipe;
+use crate::connection::Connection;
 use crate::world::numbered;
 
 /// Microseconds in which connections are cut.
@@ -33,18 +33,6 @@ struct Pair {
     connection: Option<Connection>,
     redial_at: u64,
     refusals: u32,
-}
-
-struct Connection {
-    links: [Option<Box<Link>>; 2],
-    pipes: [Pipe; 2],
-    delay: u64,
-}
-
-impl Connection {
-    fn is_up(&self) -> bool {
-        self.links.iter().flatten().filter(|link| link.is_live() && !link.is_waiting()).count() == 2
-    }
 }
 
 pub(crate) struct Net {
@@ -174,11 +162,8 @@ impl Net {
                 Link::dial(self.local(a), self.next_link, place, "can0", options).unwrap();
             let accepted = Link::accept(self.local(b), self.next_link + 1, options);
             self.next_link += 2;
-            self.pairs[number].connection = Some(Connection {
-                links: [Some(Box::new(dialled)), Some(Box::new(accepted))],
-                pipes: [Pipe::default(), Pipe::default()],
-                delay: self.rng.u64(10..50_000),
-            });
+            let delay = self.rng.u64(10..50_000);
+            self.pairs[number].connection = Some(Connection::new(dialled, accepted, delay));
         }
     }
 
@@ -188,29 +173,11 @@ impl Net {
             for side in 0..2 {
                 let node = &mut self.nodes[pair.ends[side]];
                 let now = Instant::from_micros(self.now + node.skew);
-                let Some(link) = connection.links[side].as_mut() else { continue };
-                if link.poll_timeout(&node.hubs).is_some_and(|at| at <= now) {
-                    link.handle_timeout(now, &mut node.hubs);
-                    link.handle_input(now, &[], &mut node.hubs);
-                }
-                let pipe = &mut connection.pipes[1 - side];
-                while !link.is_waiting()
-                    && link.ended().is_none()
-                    && let Some(bytes) = pipe.receive(self.now, usize::MAX)
-                {
-                    let used = link.handle_input(now, &bytes, &mut node.hubs);
-                    pipe.put_back(self.now, &bytes[used..]);
-                }
-                if !link.is_waiting() && pipe.receive_end(self.now) {
-                    link.close(now, &mut node.hubs, Ended::Closed);
-                }
+                let ended = connection.deliver(side, self.now, now, &mut node.hubs);
                 let ring = Refusal::RING;
-                if [Some(Ended::Refused(ring)), Some(Ended::WeRefused(ring))]
-                    .contains(&link.ended())
-                {
+                if [Some(Ended::Refused(ring)), Some(Ended::WeRefused(ring))].contains(&ended) {
                     pair.refusals += 1;
                 }
-                while link.poll_event().is_some() {}
             }
         }
     }
@@ -221,20 +188,9 @@ impl Net {
             for side in 0..2 {
                 let node = &mut self.nodes[pair.ends[side]];
                 let now = Instant::from_micros(self.now + node.skew);
-                let Some(link) = connection.links[side].as_mut() else { continue };
-                while connection.pipes[side].room() {
-                    let used = link.poll_transmit(now, &mut node.hubs, &mut self.out);
-                    if used == 0 {
-                        break;
-                    }
-                    connection.pipes[side].send(self.now + connection.delay, &self.out[..used]);
-                }
-                if link.ended().is_some() {
-                    connection.links[side] = None;
-                    connection.pipes[side].is_closed = true;
-                }
+                connection.transmit(side, self.now, now, &mut node.hubs, &mut self.out);
             }
-            if connection.links.iter().all(Option::is_none) {
+            if connection.is_over() {
                 pair.connection = None;
                 pair.redial_at = self.now + self.rng.u64(50_000..5_000_000);
             }
@@ -266,12 +222,7 @@ impl Net {
             };
             for side in 0..2 {
                 let node = &self.nodes[pair.ends[side]];
-                let Some(link) = &connection.links[side] else { continue };
-                let timeout = link.poll_timeout(&node.hubs);
-                next = next.min(timeout.map_or(u64::MAX, |at| at.as_micros() - node.skew));
-                if !link.is_waiting() {
-                    next = next.min(connection.pipes[1 - side].next_arrival().unwrap_or(u64::MAX));
-                }
+                next = next.min(connection.next_time(side, node.skew, &node.hubs));
             }
         }
         next
