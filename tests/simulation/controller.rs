@@ -12,9 +12,11 @@ pub(crate) struct Controller {
     /// Echoes under way: when they come, and how many-th of all.
     echoes: BTreeMap<(u64, u64), (Frame, bool)>,
     sent: u64,
+    /// Echoes that never come.
+    pub(crate) lost: u64,
     /// How many of 256 echoes are lost, and how many are late.
-    pub(crate) lossy: u8,
-    pub(crate) tardy: u8,
+    pub(crate) lossy: u16,
+    pub(crate) tardy: u16,
     /// Whether another node acknowledges what it sends; if none does it goes on trying.
     pub(crate) is_acknowledged: bool,
     rng: fastrand::Rng,
@@ -27,6 +29,7 @@ impl Controller {
             handed: VecDeque::new(),
             echoes: BTreeMap::new(),
             sent: 0,
+            lost: 0,
             lossy: 0,
             tardy: 0,
             is_acknowledged: true,
@@ -61,12 +64,13 @@ impl Controller {
         {
             self.handed.pop_front();
             all.push(frame);
-            let chance = self.rng.u8(..);
+            let chance = self.rng.u16(0..256);
             if chance < self.lossy {
+                self.lost += 1;
                 continue;
             }
             let is_late = chance - self.lossy < self.tardy;
-            let delay = if is_late { self.rng.u64(100_000..5_000_000) } else { 0 };
+            let delay = if is_late { self.rng.u64(1_200_000..5_000_000) } else { 0 };
             self.sent += 1;
             self.echoes.insert((at + delay, self.sent), (frame, own));
         }

@@ -7,14 +7,18 @@
 
 mod account;
 mod chains;
+mod clocks;
 mod connection;
 mod controller;
+mod echoes;
 mod ends;
+mod greeting;
 mod late;
 mod line;
 mod mutual;
 mod net;
 mod outage;
+mod records;
 mod rings;
 mod standby;
 mod world;
