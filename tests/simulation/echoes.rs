@@ -65,19 +65,22 @@ fn settled(line: &mut Line) -> Counters {
 
 #[test]
 fn lost_echoes_block_no_slot_for_good() {
-    for seed in 0..20 {
-        let mut line = linked(seed);
-        controller(&mut line).lossy = 52;
-        commands(&mut line, 400, 10_000);
-        let sent = settled(&mut line);
-        let lost = controller(&mut line).lost;
-        assert!(lost > 40, "only {lost} echoes were lost");
-        assert_eq!(sent.of(Outcome::Unconfirmed), lost, "{sent:?}");
-        assert_eq!(sent.of(Outcome::Sent), 400 - lost, "{sent:?}");
-        controller(&mut line).lossy = 0;
-        commands(&mut line, 100, 10_000);
-        let after = settled(&mut line);
-        assert_eq!(after.of(Outcome::Sent), sent.of(Outcome::Sent) + 100, "{after:?}");
+    // One of fifty, one of five: how many commands of a hundred may be too old meanwhile.
+    for (lossy, stale) in [(5, 5), (52, 70)] {
+        for seed in 0..20 {
+            let mut line = linked(seed);
+            controller(&mut line).lossy = lossy;
+            commands(&mut line, 1_000, 10_000);
+            let sent = settled(&mut line);
+            let lost = controller(&mut line).lost;
+            assert!(lost > 5, "only {lost} echoes were lost");
+            assert_eq!(sent.of(Outcome::Unconfirmed), lost, "{sent:?}");
+            assert!(sent.of(Outcome::Stale) <= stale * 10, "{sent:?}");
+            controller(&mut line).lossy = 0;
+            commands(&mut line, 100, 10_000);
+            let after = settled(&mut line);
+            assert_eq!(after.of(Outcome::Sent), sent.of(Outcome::Sent) + 100, "{after:?}");
+        }
     }
 }
 
@@ -102,8 +105,8 @@ fn late_echo_never_goes_back_to_its_author() {
         controller(&mut line).tardy = 40;
         commands(&mut line, 400, 10_000);
         let sent = settled(&mut line);
-        assert_eq!(sent.of(Outcome::Stale), 0, "{sent:?}");
-        // What is late was given up when it comes: known to the account, or by its history at most once.
+        assert!(sent.of(Outcome::Unconfirmed) > 0, "{sent:?}");
+        // What is late was given up when it comes: its history has it at most once.
         let known = line.nodes[BOARD].known.len();
         assert!(known <= 400, "{known} of 400 frames are in the history");
     }
@@ -114,7 +117,7 @@ fn overflow_long_ago_gives_up_no_unacknowledged_frame() {
     let mut line = linked(2);
     line.nodes[BOARD].hubs[0].overflowed(1);
     line.run(60_000_000);
-    unacknowledged(&mut line, 1);
+    unacknowledged(&mut line, 2);
     let sent = settled(&mut line);
     assert_eq!(sent.of(Outcome::Unconfirmed), 0, "{sent:?}");
 }

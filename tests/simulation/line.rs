@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use canspan::gateway::{Heap, HeapSlots};
 use canspan::protocol::time::Instant;
-use canspan::protocol::wire::BusState;
+use canspan::protocol::wire::{BusState, Refusal};
 use canspan::protocol::{
     Counters, Ended, Frame, Hub, Link, LinkOptions, OFFER_MAX, Place, Policy, RECORD_MAX,
 };
@@ -78,6 +78,8 @@ pub(crate) struct Line {
     old: Vec<(usize, Connection)>,
     redial: Vec<u64>,
     pub(crate) slowest_us: u64,
+    /// Why links were over, at the end that dialled.
+    pub(crate) ends: Vec<Ended>,
     next_link: u32,
     heartbeat: Duration,
     out: Vec<u8>,
@@ -85,13 +87,22 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(mut rng: fastrand::Rng, nodes: Vec<(Bus, Policy)>) -> Self {
+        let blocks = rng.usize(2..6);
+        Self::with_histories(rng, nodes, blocks)
+    }
+
+    pub(crate) fn with_histories(
+        mut rng: fastrand::Rng,
+        nodes: Vec<(Bus, Policy)>,
+        blocks: usize,
+    ) -> Self {
         let mut all = Vec::new();
         for (bus, policy) in nodes {
             all.push(Node {
                 hubs: Vec::new(),
                 bus,
                 policy,
-                blocks: rng.usize(2..6),
+                blocks,
                 place: None,
                 life: 0,
                 ahead: CLOCK_US + rng.u64(0..1_000_000_000),
@@ -114,6 +125,7 @@ impl Line {
             old: Vec::new(),
             redial: vec![0; hops],
             slowest_us: 5_000,
+            ends: Vec::new(),
             next_link: 1,
             heartbeat: Duration::from_secs(1),
             out: vec![0; RECORD_MAX * 2],
@@ -141,8 +153,21 @@ impl Line {
         }
     }
 
+    /// A node's whole state is that of an earlier copy of the line from now on, its clock's, too.
+    pub(crate) fn set_back(&mut self, number: usize, mut earlier: Self) {
+        self.forget_links(number);
+        core::mem::swap(&mut self.nodes[number], &mut earlier.nodes[number]);
+        self.nodes[number].ahead -= self.now - earlier.now;
+    }
+
     /// Kills a node's process and starts it again.
     pub(crate) fn restart(&mut self, number: usize) {
+        self.forget_links(number);
+        self.start(number);
+    }
+
+    /// Of a node's links only what it had said already is still under way.
+    fn forget_links(&mut self, number: usize) {
         let hops = number.saturating_sub(1)..(number + 1).min(self.hops.len());
         for hop in hops {
             let side = usize::from(hop < number);
@@ -157,7 +182,6 @@ impl Line {
             let sides = [*hop, *hop + 1].into_iter().zip(&connection.links);
             sides.into_iter().all(|(at, link)| at != number || link.is_none())
         });
-        self.start(number);
     }
 
     fn local(&self, number: usize) -> Instant {
@@ -210,9 +234,15 @@ impl Line {
             self.nodes.iter_mut().for_each(|node| node.wake(self.now));
             self.traffic();
             self.dial();
+            let mut ends = Vec::new();
             self.each_end(|connection, side, at, node, _| {
-                connection.deliver(side, at, node.local(at), &mut node.hubs);
+                let end = connection.deliver(side, at, node.local(at), &mut node.hubs);
+                if let (0, Some(end)) = (side, end) {
+                    node.ended(end, at);
+                    ends.push(end);
+                }
             });
+            self.ends.append(&mut ends);
             self.nodes.iter_mut().for_each(|node| node.drive(self.now));
             self.each_end(|connection, side, at, node, out| {
                 connection.transmit(side, at, node.local(at), &mut node.hubs, out);
@@ -251,7 +281,10 @@ impl Line {
         }
     }
 
-    fn each_end(&mut self, each: impl Fn(&mut Connection, usize, u64, &mut Node, &mut [u8])) {
+    fn each_end(
+        &mut self,
+        mut each: impl FnMut(&mut Connection, usize, u64, &mut Node, &mut [u8]),
+    ) {
         let live = self.hops.iter_mut().enumerate();
         let live = live.filter_map(|(hop, connection)| Some((hop, connection.as_mut()?)));
         for (hop, connection) in live.chain(self.old.iter_mut().map(|(hop, old)| (*hop, old))) {
@@ -281,6 +314,12 @@ impl Line {
             let keep = self.rng.usize(0..=pipe.waiting());
             pipe.cut(keep);
         }
+    }
+
+    /// A hop is cut, and stays so for this long.
+    pub(crate) fn stop_dialling(&mut self, hop: usize, for_us: u64) {
+        self.give_up(hop);
+        self.redial[hop] = self.now + for_us;
     }
 
     /// What one end of a hop sends arrives only after so long.
@@ -362,6 +401,18 @@ impl Node {
         }
         for (frame, stamp, own) in core::mem::take(&mut self.unread) {
             self.tell(&frame, stamp, own);
+        }
+    }
+
+    /// A link it had dialled is over. If a newer one of its own has taken its place, and it knows of none, its state is an
+    /// earlier one.
+    fn ended(&mut self, reason: Ended, at: u64) {
+        let peer = self.place.and_then(|place| self.hubs[0].peer_status(place.peer));
+        if reason == Ended::Refused(Refusal::REPLACED)
+            && peer.is_none_or(|peer| peer.link.is_none())
+        {
+            let (now, id) = (self.local(at), self.hubs[0].id() + 1);
+            self.hubs[0].renew(now, id);
         }
     }
 

@@ -18,8 +18,10 @@ mod line;
 mod mutual;
 mod net;
 mod outage;
+mod pacing;
 mod records;
 mod rings;
+mod snapshot;
 mod standby;
 mod world;
 
