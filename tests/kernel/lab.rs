@@ -243,6 +243,12 @@ impl Pair {
     }
 }
 
+/// `canspan status --json`, asked there of whoever listens at `address`.
+pub(crate) fn status(namespace: &Namespace, address: &str) -> serde_json::Value {
+    let asked = Process::canspan(namespace, &["status", address, "--json"]).finish(SOON);
+    serde_json::from_str(&asked.succeeded().out).expect("JSON")
+}
+
 /// The last line of counters in a log, as `name=number` pairs.
 ///
 /// One link's counters are one line: `link ... lost=0 stale=0 refused=0 ...`.

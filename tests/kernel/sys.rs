@@ -205,6 +205,13 @@ impl CanSocket {
         option(&self.fd, libc::SOL_CAN_RAW, libc::CAN_RAW_ERR_FILTER, 0)
     }
 
+    /// Has no more room for frames from now on than the kernel gives anybody who asks for nothing.
+    pub(crate) fn plain(&self) -> io::Result<()> {
+        /// `net.core.rmem_default`; the kernel doubles what is asked for.
+        const DEFAULT: libc::c_int = 212_992;
+        option(&self.fd, libc::SOL_SOCKET, libc::SO_RCVBUF, DEFAULT / 2)
+    }
+
     /// Receives nothing from now on: for sockets that only send.
     pub(crate) fn mute(&self) -> io::Result<()> {
         let none: [libc::can_filter; 0] = [];

@@ -2,6 +2,7 @@
 
 use crate::{
     lab::Pair,
+    plain::python,
     process::{Process, SOON},
     sys::{BRS, EXTENDED, Frame},
 };
@@ -25,11 +26,6 @@ with can.Bus(interface="socketcan", channel="vcan0", fd=True) as bus:
     bus.send(can.Message(arbitration_id=0x7FF, is_extended_id=False, is_remote_frame=True, dlc=4))
     bus.send(can.Message(arbitration_id=0x321, is_extended_id=False, is_fd=True, bitrate_switch=True, data=bytes(range(64))))
 "#;
-
-fn python() -> String {
-    std::env::var("CANSPAN_PYTHON")
-        .expect("CANSPAN_PYTHON names a Python with python-can; tests/run sets it up")
-}
 
 #[test]
 fn python_can_reads_what_happens_on_the_board() {

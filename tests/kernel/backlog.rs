@@ -1,0 +1,54 @@
+//! What was kept in a cut reaches the everyday tools of the PC, however much it is at once.
+
+use core::time::Duration;
+use std::thread;
+
+use crate::{
+    bursts::burst,
+    lab::Pair,
+    numbered::Generator,
+    plain::{Candump, PythonCan},
+    process::SOON,
+};
+
+const ID: u32 = 0x100;
+/// The longest a link may take to heal, and the longest `python-can` then takes.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+#[test]
+fn candump_and_python_see_everything_after_cut() {
+    const COUNT: u64 = 4_000;
+    let pair = Pair::new();
+    let _both = pair.joined();
+    let python = PythonCan::start(&pair.pc, ID, COUNT);
+    let candump = Candump::start(&pair.pc, "vcan0");
+    let generator = Generator::start(pair.board.can_sender("vcan0"), ID, COUNT, 500);
+    thread::sleep(Duration::from_millis(500));
+    pair.plug(false);
+    thread::sleep(Duration::from_millis(2_500));
+    pair.plug(true);
+    generator.finish();
+    candump.has_all(ID, COUNT, PATIENCE);
+    python.has_all(PATIENCE);
+}
+
+/// A minute of a quiet bus, or some seconds of a busy one: what counts is that more waits than a reader's buffer holds.
+#[test]
+fn backlog_above_a_readers_buffer_is_paced() {
+    const BACKLOG: u64 = 1_500;
+    const LIVE: u64 = 500;
+    let pair = Pair::new();
+    let (_server, client) = pair.joined();
+    let python = PythonCan::start(&pair.pc, ID, BACKLOG);
+    let candump = Candump::start(&pair.pc, "vcan0");
+    pair.plug(false);
+    burst(&pair.board, ID, 0..BACKLOG);
+    client.says("link down");
+    // Live frames go on meanwhile, and come behind the others.
+    let live = Generator::start(pair.board.can_sender("vcan0"), ID + 1, LIVE, 100);
+    pair.plug(true);
+    live.finish();
+    candump.has_all(ID, BACKLOG, PATIENCE);
+    candump.has_all(ID + 1, LIVE, SOON);
+    python.has_all(PATIENCE);
+}

@@ -1,0 +1,264 @@
+//! Whoever reaches the port may be anybody: an honest client beside a hostile one loses nothing and does not wait.
+
+use core::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+use std::{
+    collections::HashMap,
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use canspan::protocol::{
+    Outcome, Progress,
+    wire::{From, Hello, Message, Seen, Skip},
+};
+
+use crate::{
+    lab::{BOARD, Namespace, Pair, ip, status},
+    numbered::Generator,
+    plain::{Candump, Printed, longest_gap_us},
+    process::{Process, SOON},
+    stranger::{Stranger, greeting},
+    sys::{BATCH, Frame},
+};
+
+const ID: u32 = 0x100;
+const PORT: &str = "10.0.0.1:22677";
+
+/// Adds a machine of somebody else, with a cable of its own to the board: 10.0.8.2, and the board is 10.0.8.1.
+fn outside(pair: &Pair) -> Namespace {
+    let there = Namespace::new("outside");
+    let (board, name) = (pair.board.name(), there.name());
+    ip(&format!("link add outside netns {board} type veth peer name outside netns {name}"));
+    for (namespace, last) in [(&pair.board, 1), (&there, 2)] {
+        namespace.ip(&format!("addr add 10.0.8.{last}/24 dev outside"));
+        namespace.ip("link set outside up");
+    }
+    there.ip("route add 10.0.0.0/24 via 10.0.8.1");
+    there
+}
+
+/// Something that is done again and again until the test has seen enough.
+struct Attack {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Attack {
+    /// Does `once` with a number, with `pause` after each.
+    fn start(
+        place: &Namespace,
+        pause: Duration,
+        mut once: impl FnMut(u64) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&ends);
+        let thread = place.spawn(move || {
+            let mut number = 0;
+            while !ended.load(Ordering::Relaxed) {
+                // The other side may refuse, or close at any word.
+                drop(once(number));
+                number += 1;
+                thread::sleep(pause);
+            }
+            number
+        });
+        Self { ends, thread }
+    }
+
+    /// Ends it: how often it was done.
+    fn stop(self) -> u64 {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the attack")
+    }
+}
+
+/// Numbered frames of the board's bus at 4,000 a second, as `candump` on the PC gets them; 99th percentile of their way
+/// in microseconds.
+fn honest(pair: &Pair, candump: &Candump, id: u32) -> u64 {
+    const COUNT: u64 = 16_000;
+    let there = Candump::start(&pair.board, "vcan0");
+    Generator::start(pair.board.can_sender("vcan0"), id, COUNT, 4_000).finish();
+    let here = candump.has_all(id, COUNT, SOON);
+    let seen: HashMap<u64, u64> = stamps(&there.has_all(id, COUNT, SOON)).collect();
+    let mut ways: Vec<u64> = stamps(&here).map(|(n, at)| at.saturating_sub(seen[&n])).collect();
+    ways.sort_unstable();
+    let at = |percent: usize| ways[(ways.len() - 1) * percent / 100];
+    println!("    p50 {} us, p99 {} us", at(50), at(99));
+    at(99)
+}
+
+fn stamps(printed: &[Printed]) -> impl Iterator<Item = (u64, u64)> {
+    printed.iter().map(|printed| (printed.number, printed.at_us))
+}
+
+/// A greeting that says the sender has everything of a history.
+fn seen(history: u64, position: u64) -> Option<Seen> {
+    let progress = Progress { position, frames: 0, lost: 0, stale: 0 };
+    Some(Seen { history, progress, done: [0; Outcome::COUNT] })
+}
+
+#[test]
+fn hostile_peers_neither_delay_nor_cost_frames() {
+    let pair = Pair::new();
+    let there = outside(&pair);
+    let (server, client) = pair.joined();
+    let candump = Candump::start(&pair.pc, "vcan0");
+    let quiet = honest(&pair, &candump, ID);
+
+    // Greet, and fall silent: they would be allowed to for half an hour.
+    let silent = there.run(|| {
+        let greet = |number: u64| {
+            let mut stranger = Stranger::dials(PORT)?;
+            stranger
+                .greets(Hello { heartbeat_ms: 600_000, ..greeting("vcan0", 5_000 + number) })?;
+            Ok::<_, io::Error>(stranger)
+        };
+        (0..64).map(greet).collect::<Vec<_>>()
+    });
+    // Whole greetings, again and again, by a known peer and by unknown ones.
+    let greets = Attack::start(&there, Duration::from_millis(20), |number| {
+        let mut stranger = Stranger::dials(PORT)?;
+        stranger.greets(greeting("vcan0", 6_000 + number % 7)).map(drop)
+    });
+    // One that takes no record to its end, byte by byte.
+    let slow = Attack::start(&there, Duration::from_millis(100), {
+        let mut stranger = None;
+        move |number| {
+            if number % 50 == 0 {
+                stranger = Some(Stranger::dials(PORT)?);
+            }
+            let byte = if number % 50 == 0 { 0x7F } else { 0x80 };
+            stranger.as_mut().map_or(Ok(()), |stranger| stranger.says_bytes(&[byte]))
+        }
+    });
+    let garbage = Attack::start(&there, Duration::from_millis(20), |number| {
+        Stranger::dials(PORT)?
+            .says_bytes(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes().repeat(64))
+    });
+    // Connections that say nothing, and are closed.
+    let knocks =
+        Attack::start(&there, Duration::from_millis(5), |_| Stranger::dials(PORT).map(drop));
+    // Skips that each tell of a loss.
+    let skips = Attack::start(&there, Duration::from_millis(1), {
+        let mut stranger = None;
+        move |number| {
+            if number % 4_000 == 0 {
+                let mut new = Stranger::dials(PORT)?;
+                new.greets(greeting("vcan0", 7_000))?;
+                new.says(&Message::Start(Progress { position: 0, frames: 0, lost: 0, stale: 0 }))?;
+                stranger = Some(new);
+            }
+            let skip = Message::Skip(Skip { positions: 1, lost: 1, stale: 0 });
+            stranger.as_mut().map_or(Ok(()), |stranger| stranger.says(&skip))
+        }
+    });
+    let asked = Process::canspan(&pair.pc, &["status", BOARD, "--check"]).finish(SOON);
+    let lines = server.err().lines().count();
+    let begin = Instant::now();
+    let beside = honest(&pair, &candump, ID + 1);
+    let told = server.err().lines().count() - lines;
+    let seconds = begin.elapsed().as_secs().max(1) as usize;
+    let counts = [greets, slow, garbage, knocks, skips].map(Attack::stop);
+    drop(silent);
+    println!(
+        "    greetings, bytes, garbage, knocks, skips: {counts:?}; {told} lines of log in {seconds} s"
+    );
+    assert_eq!(asked.code(), 0, "status is refused beside 64 silent strangers: {asked:?}");
+    assert!(beside <= 2 * quiet, "p99 is {beside} us beside hostile peers, {quiet} us without");
+    assert!(told <= 20 * seconds, "{told} lines of log in {seconds} s");
+    assert_eq!(client.err().matches("link up").count(), 1, "the honest link was made anew");
+}
+
+/// The id of a history is told to every peer. Whoever greets with it and the last of all times must not lock its owner
+/// out.
+#[test]
+fn a_greeting_from_the_future_locks_nobody_out() {
+    let pair = Pair::new();
+    let there = outside(&pair);
+    let (mut server, client) = pair.joined();
+    let candump = Candump::start(&pair.pc, "vcan0");
+    let history = status(&pair.board, BOARD)["links"][0]["history"].as_str().map(str::to_owned);
+    // It may not be told any more, or not whole.
+    let history = history.and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(1);
+    there.run(move || {
+        let mut stranger = Stranger::dials(PORT).unwrap();
+        drop(stranger.greets(Hello { clock_us: u64::MAX, ..greeting("vcan0", history) }));
+    });
+    // The client's link breaks, and it comes again.
+    server.signal(libc::SIGSTOP);
+    thread::sleep(Duration::from_secs(4));
+    server.signal(libc::SIGCONT);
+    client.says_times("link up", 2, SOON);
+    Generator::start(pair.board.can_sender("vcan0"), ID, 100, 500).finish();
+    candump.has_all(ID, 100, SOON);
+}
+
+/// A history of 64 MB is gone through for a peer that greets, and nobody waits for that.
+#[test]
+fn greetings_with_large_history_delay_no_client() {
+    /// Frames a second that the other client gets.
+    const RATE: u64 = 1_000;
+    /// What may come on top of the longest gap without greetings.
+    const MORE_US: u64 = 10_000;
+    let pair = Pair::new();
+    let there = outside(&pair);
+    let arguments = ["serve", "vcan0", "--listen", "0.0.0.0", "--insecure", "--history", "64M"];
+    let server = Process::canspan(&pair.board, &arguments);
+    server.says("listening on");
+    let history = there.run(|| {
+        // It was here before anything was on the bus.
+        let mut stranger = Stranger::dials(PORT).unwrap();
+        stranger.greets(greeting("vcan0", 9_000)).unwrap().expect("a greeting")
+    });
+    let begin = Instant::now();
+    fill(&pair);
+    println!("    the history was filled in {:?}", begin.elapsed());
+    let _client = pair.connect(&["vcan0"]);
+    let candump = Candump::start(&pair.pc, "vcan0");
+    let mut gaps = [0; 2];
+    for (gap, id) in gaps.iter_mut().zip([ID, ID + 1]) {
+        let greets = (id > ID).then(|| {
+            Attack::start(&there, Duration::from_millis(100), move |number| {
+                let mut stranger = Stranger::dials(PORT)?;
+                let hello = Hello {
+                    clock_us: 6_000_000 + number,
+                    seen: seen(history, 0),
+                    from: From::Oldest,
+                    // It takes none of them.
+                    window: 1,
+                    ..greeting("vcan0", 9_000)
+                };
+                stranger.greets(hello).map(drop)
+            })
+        });
+        Generator::start(pair.board.can_sender("vcan0"), id, 3 * RATE, RATE).finish();
+        let printed = candump.has_all(id, 3 * RATE, SOON);
+        *gap = longest_gap_us(&printed);
+        let count = greets.map_or(0, Attack::stop);
+        println!("    the longest gap beside {count} greetings: {} us", *gap);
+        assert!(id == ID || count >= 5, "only {count} greetings");
+    }
+    assert!(gaps[1] <= gaps[0] + MORE_US, "greetings delay another client");
+}
+
+/// Puts on the board's bus what its history of 64 MB holds, as fast as `serve` takes it.
+fn fill(pair: &Pair) {
+    const FRAMES: usize = 1_000_000;
+    /// What `serve` has room for while it waits for the processor.
+    const AT_ONCE: usize = 4_096;
+    let socket = pair.board.can_sender("vcan0");
+    let frame = [Frame::fd(0x7FF, 0, &[0xA5; 64]); BATCH];
+    for number in 0..FRAMES / BATCH {
+        assert_eq!(socket.send_batch(&frame).unwrap(), BATCH);
+        if number % (AT_ONCE / BATCH) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let received = status(&pair.board, "127.0.0.1")["buses"][0]["received"].as_u64().unwrap();
+    assert!(received * 70 > 62 << 20, "only {received} frames are in the history");
+}
