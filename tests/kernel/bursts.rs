@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::{
     lab::{BOARD, Namespace, Pair, counters, eventually, status},
-    plain::{Candump, longest_gap_us},
+    plain::{Candump, gaps_us},
     process::{Process, SOON},
     stranger::{Stranger, greeting},
     sys::{BATCH, Frame},
@@ -41,7 +41,7 @@ fn burst_then_silence_is_delivered_without_gap() {
         burst(&pair.board, id, 0..COUNT);
         client.signal(libc::SIGCONT);
         let printed = candump.has_all(id, COUNT, 2 * SOON);
-        let gap_us = longest_gap_us(&printed);
+        let gap_us = gaps_us(&printed)[0];
         println!("    the longest gap: {gap_us} us");
         assert!(gap_us <= LONGEST_US, "a gap of {gap_us} us in a burst");
     }

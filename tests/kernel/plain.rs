@@ -76,9 +76,12 @@ fn is_whole(reader: &str, count: u64, numbers: impl Iterator<Item = u64>) {
     tally.is_perfect(count);
 }
 
-/// The longest time between two frames, in microseconds.
-pub(crate) fn longest_gap_us(printed: &[Printed]) -> u64 {
-    printed.windows(2).map(|pair| pair[1].at_us.saturating_sub(pair[0].at_us)).max().unwrap_or(0)
+/// The times between two frames, in microseconds, the longest first.
+pub(crate) fn gaps_us(printed: &[Printed]) -> Vec<u64> {
+    let gap = |pair: &[Printed]| pair[1].at_us.saturating_sub(pair[0].at_us);
+    let mut gaps: Vec<u64> = printed.windows(2).map(gap).collect();
+    gaps.sort_unstable_by(|a, b| b.cmp(a));
+    gaps
 }
 
 const READER: &str = r#"

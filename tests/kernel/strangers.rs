@@ -18,28 +18,47 @@ use canspan::protocol::{
 };
 
 use crate::{
-    lab::{BOARD, Namespace, Pair, ip, status},
+    lab::{BOARD, Namespace, Pair, eventually, ip, status},
     numbered::Generator,
-    plain::{Candump, Printed, longest_gap_us},
+    plain::{Candump, Printed, gaps_us},
     process::{Process, SOON},
     stranger::{Stranger, greeting},
     sys::{BATCH, Frame},
+    talk::record,
 };
 
 const ID: u32 = 0x100;
-const PORT: &str = "10.0.0.1:22677";
 
-/// Adds a machine of somebody else, with a cable of its own to the board: 10.0.8.2, and the board is 10.0.8.1.
+/// How many machines of somebody else the board can tell apart.
+const OTHERS: u8 = 6;
+
+/// Where the board is for the `number`-th of them.
+fn port(number: u8) -> String {
+    format!("10.0.8.{}:22677", 100 + number)
+}
+
+/// Adds a place with a cable of its own to the board, which has an address there for each machine that it stands for.
 fn outside(pair: &Pair) -> Namespace {
     let there = Namespace::new("outside");
     let (board, name) = (pair.board.name(), there.name());
     ip(&format!("link add outside netns {board} type veth peer name outside netns {name}"));
-    for (namespace, last) in [(&pair.board, 1), (&there, 2)] {
-        namespace.ip(&format!("addr add 10.0.8.{last}/24 dev outside"));
-        namespace.ip("link set outside up");
+    pair.board.ip("link set outside up");
+    there.ip("link set outside up");
+    for number in 0..OTHERS {
+        let (board, other) = (100 + number, 200 + number);
+        pair.board.ip(&format!("addr add 10.0.8.{board}/24 dev outside"));
+        there.ip(&format!("addr add 10.0.8.{other}/24 dev outside"));
+        there.ip(&format!("route add 10.0.8.{board}/32 dev outside src 10.0.8.{other}"));
     }
-    there.ip("route add 10.0.0.0/24 via 10.0.8.1");
     there
+}
+
+/// The board serves to everybody, and the honest client is linked.
+fn joined(pair: &Pair) -> (Process, Process) {
+    let arguments = ["serve", "vcan0", "--listen", "0.0.0.0", "--insecure"];
+    let server = Process::canspan(&pair.board, &arguments);
+    server.says("listening on");
+    (server, pair.connect(&["vcan0"]))
 }
 
 /// Something that is done again and again until the test has seen enough.
@@ -106,14 +125,14 @@ fn seen(history: u64, position: u64) -> Option<Seen> {
 fn hostile_peers_neither_delay_nor_cost_frames() {
     let pair = Pair::new();
     let there = outside(&pair);
-    let (server, client) = pair.joined();
+    let (server, client) = joined(&pair);
     let candump = Candump::start(&pair.pc, "vcan0");
     let quiet = honest(&pair, &candump, ID);
 
     // Greet, and fall silent: they would be allowed to for half an hour.
     let silent = there.run(|| {
         let greet = |number: u64| {
-            let mut stranger = Stranger::dials(PORT)?;
+            let mut stranger = Stranger::dials(&port(0))?;
             stranger
                 .greets(Hello { heartbeat_ms: 600_000, ..greeting("vcan0", 5_000 + number) })?;
             Ok::<_, io::Error>(stranger)
@@ -122,7 +141,7 @@ fn hostile_peers_neither_delay_nor_cost_frames() {
     });
     // Whole greetings, again and again, by a known peer and by unknown ones.
     let greets = Attack::start(&there, Duration::from_millis(20), |number| {
-        let mut stranger = Stranger::dials(PORT)?;
+        let mut stranger = Stranger::dials(&port(1))?;
         stranger.greets(greeting("vcan0", 6_000 + number % 7)).map(drop)
     });
     // One that takes no record to its end, byte by byte.
@@ -130,31 +149,31 @@ fn hostile_peers_neither_delay_nor_cost_frames() {
         let mut stranger = None;
         move |number| {
             if number % 50 == 0 {
-                stranger = Some(Stranger::dials(PORT)?);
+                stranger = Some(Stranger::dials(&port(2))?);
             }
             let byte = if number % 50 == 0 { 0x7F } else { 0x80 };
             stranger.as_mut().map_or(Ok(()), |stranger| stranger.says_bytes(&[byte]))
         }
     });
     let garbage = Attack::start(&there, Duration::from_millis(20), |number| {
-        Stranger::dials(PORT)?
+        Stranger::dials(&port(3))?
             .says_bytes(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes().repeat(64))
     });
     // Connections that say nothing, and are closed.
     let knocks =
-        Attack::start(&there, Duration::from_millis(5), |_| Stranger::dials(PORT).map(drop));
+        Attack::start(&there, Duration::from_millis(5), |_| Stranger::dials(&port(4)).map(drop));
     // Skips that each tell of a loss.
     let skips = Attack::start(&there, Duration::from_millis(1), {
         let mut stranger = None;
         move |number| {
             if number % 4_000 == 0 {
-                let mut new = Stranger::dials(PORT)?;
+                let mut new = Stranger::dials(&port(5))?;
                 new.greets(greeting("vcan0", 7_000))?;
                 new.says(&Message::Start(Progress { position: 0, frames: 0, lost: 0, stale: 0 }))?;
                 stranger = Some(new);
             }
-            let skip = Message::Skip(Skip { positions: 1, lost: 1, stale: 0 });
-            stranger.as_mut().map_or(Ok(()), |stranger| stranger.says(&skip))
+            let skip = record(&Message::Skip(Skip { positions: 1, lost: 1, stale: 0 })).repeat(8);
+            stranger.as_mut().map_or(Ok(()), |stranger| stranger.says_bytes(&skip))
         }
     });
     let asked = Process::canspan(&pair.pc, &["status", BOARD, "--check"]).finish(SOON);
@@ -163,6 +182,9 @@ fn hostile_peers_neither_delay_nor_cost_frames() {
     let beside = honest(&pair, &candump, ID + 1);
     let told = server.err().lines().count() - lines;
     let seconds = begin.elapsed().as_secs().max(1) as usize;
+    // A new client is let in beside them, and does not wait until they are gone.
+    let second = Process::canspan(&pair.pc, &["dump", BOARD, "vcan0"]);
+    second.says("link up");
     let counts = [greets, slow, garbage, knocks, skips].map(Attack::stop);
     drop(silent);
     println!(
@@ -180,13 +202,13 @@ fn hostile_peers_neither_delay_nor_cost_frames() {
 fn a_greeting_from_the_future_locks_nobody_out() {
     let pair = Pair::new();
     let there = outside(&pair);
-    let (mut server, client) = pair.joined();
+    let (mut server, client) = joined(&pair);
     let candump = Candump::start(&pair.pc, "vcan0");
     let history = status(&pair.board, BOARD)["links"][0]["history"].as_str().map(str::to_owned);
     // It may not be told any more, or not whole.
     let history = history.and_then(|text| u64::from_str_radix(&text, 16).ok()).unwrap_or(1);
     there.run(move || {
-        let mut stranger = Stranger::dials(PORT).unwrap();
+        let mut stranger = Stranger::dials(&port(0)).unwrap();
         drop(stranger.greets(Hello { clock_us: u64::MAX, ..greeting("vcan0", history) }));
     });
     // The client's link breaks, and it comes again.
@@ -203,8 +225,10 @@ fn a_greeting_from_the_future_locks_nobody_out() {
 fn greetings_with_large_history_delay_no_client() {
     /// Frames a second that the other client gets.
     const RATE: u64 = 1_000;
-    /// What may come on top of the longest gap without greetings.
+    /// What may come on top of a gap without greetings.
     const MORE_US: u64 = 10_000;
+    /// Of the longest gaps, the one that is compared: each greeting makes one, and chance makes fewer.
+    const TENTH: usize = 9;
     let pair = Pair::new();
     let there = outside(&pair);
     let arguments = ["serve", "vcan0", "--listen", "0.0.0.0", "--insecure", "--history", "64M"];
@@ -212,7 +236,7 @@ fn greetings_with_large_history_delay_no_client() {
     server.says("listening on");
     let history = there.run(|| {
         // It was here before anything was on the bus.
-        let mut stranger = Stranger::dials(PORT).unwrap();
+        let mut stranger = Stranger::dials(&port(1)).unwrap();
         stranger.greets(greeting("vcan0", 9_000)).unwrap().expect("a greeting")
     });
     let begin = Instant::now();
@@ -224,7 +248,7 @@ fn greetings_with_large_history_delay_no_client() {
     for (gap, id) in gaps.iter_mut().zip([ID, ID + 1]) {
         let greets = (id > ID).then(|| {
             Attack::start(&there, Duration::from_millis(100), move |number| {
-                let mut stranger = Stranger::dials(PORT)?;
+                let mut stranger = Stranger::dials(&port(0))?;
                 let hello = Hello {
                     clock_us: 6_000_000 + number,
                     seen: seen(history, 0),
@@ -238,27 +262,31 @@ fn greetings_with_large_history_delay_no_client() {
         });
         Generator::start(pair.board.can_sender("vcan0"), id, 3 * RATE, RATE).finish();
         let printed = candump.has_all(id, 3 * RATE, SOON);
-        *gap = longest_gap_us(&printed);
+        let all = gaps_us(&printed);
+        *gap = all[TENTH];
         let count = greets.map_or(0, Attack::stop);
-        println!("    the longest gap beside {count} greetings: {} us", *gap);
-        assert!(id == ID || count >= 5, "only {count} greetings");
+        println!("    the longest gaps beside {count} greetings: {:?} us", &all[..=TENTH]);
+        assert!(id == ID || count > TENTH as u64, "only {count} greetings");
     }
     assert!(gaps[1] <= gaps[0] + MORE_US, "greetings delay another client");
 }
 
 /// Puts on the board's bus what its history of 64 MB holds, as fast as `serve` takes it.
 fn fill(pair: &Pair) {
-    const FRAMES: usize = 1_000_000;
-    /// What `serve` has room for while it waits for the processor.
+    /// So many of the largest frames fill it.
+    const FRAMES: u64 = 930_000;
+    /// What `serve` has room for while it waits for the processor, and how long it may take.
     const AT_ONCE: usize = 4_096;
+    const PAUSE: Duration = Duration::from_millis(20);
     let socket = pair.board.can_sender("vcan0");
     let frame = [Frame::fd(0x7FF, 0, &[0xA5; 64]); BATCH];
-    for number in 0..FRAMES / BATCH {
-        assert_eq!(socket.send_batch(&frame).unwrap(), BATCH);
-        if number % (AT_ONCE / BATCH) == 0 {
-            thread::sleep(Duration::from_millis(1));
+    eventually("the history is full", 4 * SOON, || {
+        for _ in 0..20 {
+            for _ in 0..AT_ONCE / BATCH {
+                assert_eq!(socket.send_batch(&frame).unwrap(), BATCH);
+            }
+            thread::sleep(PAUSE);
         }
-    }
-    let received = status(&pair.board, "127.0.0.1")["buses"][0]["received"].as_u64().unwrap();
-    assert!(received * 70 > 62 << 20, "only {received} frames are in the history");
+        status(&pair.board, "127.0.0.1")["buses"][0]["received"].as_u64().unwrap() > FRAMES
+    });
 }
