@@ -12,21 +12,21 @@ use crate::{
     field::{Field, Listener, Numbers, Pc, resident_kb},
     numbers::{Link, Way},
     process::canspan,
-    sys,
+    relay, sys,
     traffic::{BOARD_ID, ERROR_ID, PC_ID, SENDER_ID, Seen},
 };
 
 /// The board's age limit, and by how much the age of a frame may be misjudged: on a slow path by half a round trip, on a busy
 /// machine by what the test's own processes wait for each other. Without the limit there would be commands as old as the
 /// cuts are long, which is up to 9 s.
-const AGE_LIMIT_US: u64 = 500_000;
-const AGE_SLACK_US: u64 = 400_000;
+pub(crate) const AGE_LIMIT_US: u64 = 500_000;
+pub(crate) const AGE_SLACK_US: u64 = 400_000;
 /// `--history`, and what a process may have beside it, in KB.
 const HISTORY_KB: u64 = 4 << 10;
 const BESIDE_KB: u64 = 2 << 10;
 
 /// Where each frame stands on the board's bus.
-type Order = HashMap<(u32, u64), usize>;
+pub(crate) type Order = HashMap<(u32, u64), usize>;
 
 /// What came of a round, or of several.
 #[derive(Default)]
@@ -55,6 +55,11 @@ impl Result {
         self.counted = self.counted.plus(&other.counted);
         self.overflow += other.overflow;
         self.oldest_us = self.oldest_us.max(other.oldest_us);
+    }
+
+    /// Frames that were made beside the field, each of which is accounted for.
+    pub(crate) fn add_made(&mut self, count: u64) {
+        self.made += count;
     }
 
     /// A run in which hardly anything was delivered shows nothing.
@@ -88,7 +93,7 @@ impl fmt::Display for Result {
 }
 
 /// Whether `frames` of a bus fit what a process counts as sent to it; of some it cannot know.
-fn fits(what: &str, frames: u64, counted: &Way) {
+pub(crate) fn fits(what: &str, frames: u64, counted: &Way) {
     let sent = counted.of("sent");
     let most = sent + counted.uncertain();
     assert!(
@@ -135,6 +140,7 @@ pub(crate) fn check(field: &Field, numbers: &Numbers) -> Result {
     for (number, listener) in field.listeners.iter().enumerate() {
         check_listener(field, numbers, number, listener, &board, &order, &mut result);
     }
+    relay::check(field, numbers, &board, &order);
     check_all_commands(field, numbers, &board);
     check_sender(field, &order);
     check_memory(field);
@@ -152,23 +158,30 @@ fn check_pc(
 ) {
     let (pc, told, id) = (&field.pcs[number], &numbers.pcs[number], PC_ID[number]);
     let name = format!("PC {}", number + 1);
+    let is_relayed = number == relay::BEHIND;
     is_made(field, &name, all);
-    let (own, foreign) = apart(pc, id, all, &name);
+    let (own, foreign) = apart(id, all);
+    let came_back = foreign.iter().find(|seen| seen.source == id);
+    let may_come_back = pc.is_second && pc.made > 0 || is_relayed && field.relay.is_second;
+    assert!(came_back.is_none() || may_come_back, "{name}: came back: {came_back:?}");
     in_order(&name, &own);
     in_bus_order(&name, &foreign, order);
     assert_eq!(own.len() as u64, pc.source.made(), "{name}: the witness missed frames");
-    let there = link_of(numbers, number + 1);
     let (to, from) = (&told.links[0].to_peer, &told.links[0].from_peer);
 
     // Its own frames toward the board, since its process looks.
     assert_eq!(to.accounted() + told.overflow, pc.source.made() - pc.made, "{name}: {to:?}");
-    fits(
-        &format!("{name} to the board"),
-        count(board, |s| s.source == id && s.number >= pc.made),
-        to,
-    );
+    let arrived = count(board, |s| s.source == id && s.number >= pc.made);
+    // The frames of one behind a relay are the relay's from then on.
+    if is_relayed {
+        let most = to.of("sent") + to.uncertain();
+        assert!(arrived <= most, "{name}: {arrived} on the board's bus, {to:?}");
+    } else {
+        fits(&format!("{name} to the board"), arrived, to);
+    }
     let same_lives = pc.started > field.board.started || !was_restarted(field, pc);
-    if same_lives {
+    if same_lives && !is_relayed {
+        let there = link_of(numbers, number + 1);
         let uncertain = numbers.board.overflow + told.overflow;
         assert!(to.of("unconfirmed") <= uncertain, "{name}: nobody was restarted: {to:?}");
         assert_eq!(*to, there.from_peer, "{name}: the two ends' accounts differ");
@@ -177,18 +190,20 @@ fn check_pc(
     result.oldest_us = result.oldest_us.max(check_age(&name, id, board, &own));
 
     // The board's frames toward it.
-    let seen: Vec<Seen> = shown_since(pc, id, all, &name);
+    let seen: Vec<Seen> = shown_since(pc, id, all);
     fits(&format!("{name} from the board"), seen.len() as u64, from);
-    let peer = Peer {
-        name,
-        id: Some(id),
-        board: there,
-        seen: &seen,
-        begun_there: pc.begun_there,
-        started: pc.started,
-        is_second: pc.is_second && pc.begun_there > 0,
-    };
-    check_stream(field, numbers, &peer, board, order);
+    if !is_relayed {
+        let peer = Peer {
+            name,
+            id: Some(id),
+            board: link_of(numbers, number + 1),
+            seen: &seen,
+            begun_there: pc.begun_there,
+            started: pc.started,
+            is_second: pc.is_second && pc.begun_there > 0,
+        };
+        check_stream(field, numbers, &peer, board, order);
+    }
     result.made += pc.source.made();
     result.commands += pc.source.made();
     result.commands_sent += count(board, |seen| seen.source == id);
@@ -277,8 +292,10 @@ fn check_sender(field: &Field, order: &Order) {
 /// process anew.
 fn check_memory(field: &Field) {
     let is_promised = std::env::var_os("CANSPAN_STATIC").is_some_and(|is| is == *canspan());
-    let processes = field.pcs.iter().map(|pc| &pc.connect).chain([&field.board.serve]);
-    for kb in processes.flatten().map(resident_kb) {
+    // That with a clock which can stand is another binary.
+    let pcs = field.pcs.iter().filter(|pc| pc.clock.is_none()).map(|pc| &pc.connect);
+    let board = Some(&field.board.serve).filter(|_| field.board.clock.is_none());
+    for kb in pcs.chain(board).flatten().map(resident_kb) {
         let limit = if is_promised { HISTORY_KB + BESIDE_KB } else { HISTORY_KB + 4 * BESIDE_KB };
         assert!(kb <= limit, "a process has {kb} KB resident, and not at most {limit}");
     }
@@ -291,9 +308,8 @@ fn was_restarted(field: &Field, pc: &Pc) -> bool {
 
 /// What the board says of the peer on a cable.
 fn link_of(numbers: &Numbers, cable: usize) -> &Link {
-    let prefix = format!("10.0.{cable}.");
     let mut links = numbers.board.links.iter();
-    links.find(|link| link.up && link.peer.starts_with(&prefix)).expect("it was there before")
+    links.find(|link| link.up && link.is_over(cable)).expect("it was there before")
 }
 
 /// Every frame is one the test has made.
@@ -313,7 +329,7 @@ fn is_made(field: &Field, place: &str, frames: &[Seen]) {
 }
 
 /// The frames of each source are in order, none twice.
-fn in_order(place: &str, frames: &[Seen]) {
+pub(crate) fn in_order(place: &str, frames: &[Seen]) {
     let mut next = HashMap::new();
     for seen in frames {
         let before = next.insert(seen.source, seen.number + 1).unwrap_or(0);
@@ -353,19 +369,15 @@ fn disorder(frames: &[Seen], index: usize, order: &Order) -> String {
 }
 
 /// A PC's own frames, and the others. Its own ones do not come back, but those of an earlier process of it may.
-fn apart(pc: &Pc, id: u32, all: &[Seen], name: &str) -> (Vec<Seen>, Vec<Seen>) {
+fn apart(id: u32, all: &[Seen]) -> (Vec<Seen>, Vec<Seen>) {
     let mut known = HashSet::new();
-    let (own, others): (Vec<Seen>, Vec<Seen>) =
-        all.iter().partition(|seen| seen.source == id && known.insert(seen.number));
-    let came_back = others.iter().find(|seen| seen.source == id);
-    assert!(came_back.is_none() || pc.is_second && pc.made > 0, "{name}: came back: {came_back:?}");
-    (own, others)
+    all.iter().partition(|seen| seen.source == id && known.insert(seen.number))
 }
 
 /// What the present process of a PC has put on its bus.
-fn shown_since(pc: &Pc, id: u32, all: &[Seen], name: &str) -> Vec<Seen> {
-    let (_, before) = apart(pc, id, &all[..pc.begun], name);
-    apart(pc, id, all, name).1.split_off(before.len())
+fn shown_since(pc: &Pc, id: u32, all: &[Seen]) -> Vec<Seen> {
+    let (_, before) = apart(id, &all[..pc.begun]);
+    apart(id, all).1.split_off(before.len())
 }
 
 /// No command on the board's bus is older than its limit; how old the oldest is.

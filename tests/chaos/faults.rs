@@ -4,21 +4,23 @@ use core::time::Duration;
 use std::{collections::BTreeMap, process::Command, thread, time::Instant};
 
 use crate::{
+    Sides,
     cutter::Cut,
     field::Field,
+    lab::Namespace,
     process::{Process, SOON},
     traffic::BUS,
 };
 
 /// Classes of error in `linux/can/error.h`, and the controller's states in `data[1]`.
 const CONTROLLER: u32 = 0x04;
-const BUS_OFF: u32 = 0x40;
+pub(crate) const BUS_OFF: u32 = 0x40;
 const RESTARTED: u32 = 0x100;
-const COUNTERS: u32 = 0x200;
+pub(crate) const COUNTERS: u32 = 0x200;
 const TX_PASSIVE: u8 = 0x20;
 
 /// The cables.
-const CABLES: usize = 5;
+const CABLES: usize = 7;
 
 /// Faults from a seed.
 pub(crate) struct Storm {
@@ -39,12 +41,22 @@ impl Storm {
     }
 
     /// Faults for so long; in the end everything is whole again.
-    pub(crate) fn rage(&mut self, field: &mut Field, length: Duration) {
+    pub(crate) fn rage(&mut self, field: &mut Field, sides: &mut Sides, length: Duration) {
         let begin = Instant::now();
         while begin.elapsed() < length {
             thread::sleep(self.between(50, 1_500));
             self.heal(field, Instant::now());
-            self.fail(field);
+            match self.rng.u8(0..10) {
+                0 => {
+                    let kind = sides.joined.fail(&mut self.rng);
+                    self.note(kind);
+                }
+                1 => {
+                    let kind = sides.lossy.as_mut().map(|lossy| lossy.fail(&mut self.rng));
+                    kind.into_iter().for_each(|kind| self.note(kind));
+                }
+                _ => self.fail(field),
+            }
         }
         self.heal(field, Instant::now() + Duration::from_secs(3600));
     }
@@ -60,13 +72,15 @@ impl Storm {
 
     fn fail(&mut self, field: &mut Field) {
         match self.rng.u8(0..100) {
-            0..35 => self.cable(field),
-            35..48 => self.connection(field),
-            48..58 => self.stop(field),
-            58..72 if self.kills => self.end(field),
-            72..86 => self.interface(field),
-            86..94 => self.bus(field),
-            94..100 => self.address(field),
+            0..32 => self.cable(field),
+            32..43 => self.connection(field),
+            43..53 => self.stop(field),
+            53..60 => self.pause(field),
+            60..73 if self.kills => self.end(field),
+            73..84 => self.interface(field),
+            84..91 => self.bus(field),
+            91..95 => self.burst(field),
+            95..100 => self.address(field),
             _ => {}
         }
     }
@@ -78,9 +92,9 @@ impl Storm {
             return;
         }
         // As seen from either end: what the board sends, or what it gets.
-        let wire = format!("wire{}", number + 1);
+        let near = format!("wire{}", number + 1);
         let (namespace, wire) = if self.rng.bool() {
-            (&field.board.namespace, wire.as_str())
+            (near_end(field, number), near.as_str())
         } else {
             (place(field, number), "wire")
         };
@@ -93,7 +107,7 @@ impl Storm {
             _ => ("cable is narrow", Some(format!("rate {}kbit", self.rng.u16(30..300)))),
         };
         match &netem {
-            None => field.board.namespace.ip(&format!("link set wire{} down", number + 1)),
+            None => near_end(field, number).ip(&format!("link set {near} down")),
             Some(netem) => namespace.tc(&format!("qdisc add dev {wire} root netem {netem}")),
         }
         self.bad[number] = Some(Instant::now() + self.between(200, 9_000));
@@ -107,7 +121,7 @@ impl Storm {
             }
             self.bad[number] = None;
             for (namespace, wire) in [
-                (&field.board.namespace, format!("wire{}", number + 1)),
+                (near_end(field, number), format!("wire{}", number + 1)),
                 (place(field, number), "wire".to_owned()),
             ] {
                 // One of them has it, or none.
@@ -115,7 +129,7 @@ impl Storm {
                     .args(["-n", namespace.name(), "qdisc", "del", "dev", &wire, "root"])
                     .output();
             }
-            field.board.namespace.ip(&format!("link set wire{} up", number + 1));
+            near_end(field, number).ip(&format!("link set wire{} up", number + 1));
         }
     }
 
@@ -134,8 +148,8 @@ impl Storm {
     /// A process does nothing for a while.
     fn stop(&mut self, field: &mut Field) {
         let length = self.between(100, 5_000);
-        let number = self.rng.usize(0..2);
-        match self.rng.u8(0..3) {
+        let (pc, number) = (self.rng.usize(0..3), self.rng.usize(0..2));
+        match self.rng.u8(0..4) {
             0 => {
                 self.note("serve stopped and continued");
                 let serve = field.board.serve.as_mut().unwrap();
@@ -143,8 +157,12 @@ impl Storm {
             }
             1 => {
                 self.note("connect stopped and continued");
-                let connect = field.pcs[number].connect.as_mut().unwrap();
+                let connect = field.pcs[pc].connect.as_mut().unwrap();
                 hold(length, |signal| connect.signal(signal));
+            }
+            2 => {
+                self.note("relay stopped and continued");
+                field.relay.holds(length, false);
             }
             _ => {
                 self.note("dump stopped and continued");
@@ -154,12 +172,43 @@ impl Storm {
         }
     }
 
+    /// A virtual machine is paused: its clock stands, too.
+    fn pause(&mut self, field: &mut Field) {
+        let length = self.between(300, 5_000);
+        let number = self.rng.usize(0..field.pcs.len());
+        let (board, pc) = (&mut field.board, &mut field.pcs[number]);
+        if let (Some(clock), true) = (&mut board.clock, self.rng.bool()) {
+            self.note("the board's machine paused");
+            clock.stands(board.serve.as_mut().unwrap(), length);
+        } else if let Some(clock) = &mut pc.clock {
+            self.note("a PC's machine paused");
+            clock.stands(pc.connect.as_mut().unwrap(), length);
+        } else {
+            self.note("the relay's machine paused");
+            field.relay.holds(length, true);
+        }
+    }
+
+    /// More frames at once than anything takes in one turn, and then silence.
+    fn burst(&mut self, field: &Field) {
+        self.note("burst and silence");
+        let count = self.rng.u64(1_000..3_000);
+        let source = if self.rng.bool() {
+            &field.board.source
+        } else {
+            &field.pcs[self.rng.usize(0..field.pcs.len())].source
+        };
+        source.burst(count);
+        thread::sleep(self.between(200, 1_500));
+        source.go_on();
+    }
+
     /// A process ends, in order or not, and is started again after a while.
     fn end(&mut self, field: &mut Field) {
-        let number = self.rng.usize(0..2);
+        let (pc, number) = (self.rng.usize(0..3), self.rng.usize(0..2));
         let is_killed = self.rng.bool();
         let after = if self.rng.bool() { Duration::ZERO } else { self.between(0, 3_000) };
-        match self.rng.u8(0..4) {
+        match self.rng.u8(0..5) {
             0 | 1 => {
                 self.note(if is_killed { "serve killed" } else { "serve ended" });
                 end(field.board.serve.take().unwrap(), is_killed);
@@ -168,9 +217,15 @@ impl Storm {
             }
             2 => {
                 self.note(if is_killed { "connect killed" } else { "connect ended" });
-                end(field.pcs[number].connect.take().unwrap(), is_killed);
+                end(field.pcs[pc].connect.take().unwrap(), is_killed);
                 thread::sleep(after);
-                field.start_connect(number);
+                field.start_connect(pc);
+            }
+            3 => {
+                self.note(if is_killed { "relay killed" } else { "relay ended" });
+                end(field.relay.process.take().unwrap(), is_killed);
+                thread::sleep(after);
+                field.start_relay();
             }
             _ => {
                 self.note("dump killed");
@@ -185,8 +240,8 @@ impl Storm {
     fn interface(&mut self, field: &mut Field) {
         let length = self.between(0, 2_500);
         let is_deleted = self.rng.bool();
-        match self.rng.usize(0..3) {
-            2 if is_deleted => {
+        match self.rng.usize(0..4) {
+            3 if is_deleted => {
                 self.note("the board's interface removed");
                 let board = &mut field.board;
                 // Under traffic: what is on the bus in its last moment is on the bus.
@@ -200,7 +255,7 @@ impl Storm {
                 board.waits_for("up");
                 board.source.go_on();
             }
-            2 => {
+            3 => {
                 self.note("the board's interface down");
                 down_and_up(&field.board.namespace, length);
             }
@@ -253,16 +308,23 @@ impl Storm {
     }
 }
 
-/// The namespace at the far end of a cable.
-fn place(field: &Field, number: usize) -> &crate::lab::Namespace {
+/// The namespace at the far end of a cable: a PC's, or the relay's on its way to the board.
+fn place(field: &Field, number: usize) -> &Namespace {
     match number {
         0 | 1 => &field.pcs[number].namespace,
         2 | 3 => &field.listeners[number - 2].namespace,
+        5 => &field.relay.namespace,
+        6 => &field.pcs[2].namespace,
         _ => &field.sender_place,
     }
 }
 
-fn hold(length: Duration, mut signal: impl FnMut(libc::c_int)) {
+/// The namespace at the end where they are many.
+fn near_end(field: &Field, number: usize) -> &Namespace {
+    if number == 6 { &field.relay.namespace } else { &field.board.namespace }
+}
+
+pub(crate) fn hold(length: Duration, mut signal: impl FnMut(libc::c_int)) {
     signal(libc::SIGSTOP);
     thread::sleep(length);
     signal(libc::SIGCONT);
@@ -278,7 +340,7 @@ fn end(mut process: Process, is_killed: bool) {
     }
 }
 
-fn down_and_up(namespace: &crate::lab::Namespace, length: Duration) {
+fn down_and_up(namespace: &Namespace, length: Duration) {
     namespace.ip(&format!("link set {BUS} down"));
     thread::sleep(length);
     namespace.ip(&format!("link set {BUS} up"));

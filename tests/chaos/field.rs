@@ -9,19 +9,21 @@ use std::{
 };
 
 use crate::{
+    clock::Clock,
     cutter::Cutter,
     lab::{Namespace, eventually, ip},
     numbers::{self, METRICS, PATIENCE, Told},
     process::Process,
     reader::{Reader, Sender},
+    relay::{self, Relay},
     sys::{CanSocket, ERROR, Frame},
     traffic::{BOARD_ID, BUS, PC_ID, Seen, Source, Witness},
 };
 
 /// How long everything may take to heal and to be delivered. Waiting longer would prove no less, only later.
-const SETTLED: Duration = Duration::from_secs(90);
+pub(crate) const SETTLED: Duration = Duration::from_secs(90);
 /// For so long nothing may change before the account: longer than any receipt or overdue echo takes.
-const STILL: Duration = Duration::from_secs(3);
+pub(crate) const STILL: Duration = Duration::from_secs(3);
 /// Frames a second.
 const BOARD_RATE: u64 = 250;
 const PC_RATE: u64 = 80;
@@ -34,6 +36,8 @@ pub(crate) struct Board {
     /// Error frames are made here.
     pub(crate) errors: u32,
     history: &'static str,
+    /// Of a board that is a virtual machine, which may be paused.
+    pub(crate) clock: Option<Clock>,
     pub(crate) serve: Option<Process>,
     /// What had been on the bus when the present process began to look, and the how many-th start that was.
     pub(crate) begun: usize,
@@ -43,6 +47,8 @@ pub(crate) struct Board {
 /// A PC that is joined to the board's bus.
 pub(crate) struct Pc {
     pub(crate) namespace: Namespace,
+    /// Of a PC that is a virtual machine.
+    pub(crate) clock: Option<Clock>,
     pub(crate) address: String,
     pub(crate) witness: Witness,
     pub(crate) source: Source,
@@ -72,7 +78,8 @@ pub(crate) struct Listener {
 /// All of it.
 pub(crate) struct Field {
     pub(crate) board: Board,
-    pub(crate) pcs: [Pc; 2],
+    pub(crate) pcs: [Pc; 3],
+    pub(crate) relay: Relay,
     pub(crate) listeners: [Listener; 2],
     pub(crate) sender: Sender,
     pub(crate) sender_place: Namespace,
@@ -81,13 +88,15 @@ pub(crate) struct Field {
 }
 
 /// What everyone says when all has come to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers {
     pub(crate) board: Told,
-    pub(crate) pcs: [Told; 2],
+    pub(crate) pcs: [Told; 3],
+    pub(crate) relay: Told,
 }
 
 /// Lays a cable from the board to the `number`-th PC: 10.0.N.1 and 10.0.N.2.
-fn cable(board: &Namespace, pc: &Namespace, number: usize) {
+pub(crate) fn cable(board: &Namespace, pc: &Namespace, number: usize) {
     let (a, b) = (board.name(), pc.name());
     ip(&format!("link add wire{number} netns {a} type veth peer name wire netns {b}"));
     board.ip(&format!("addr add 10.0.{number}.1/24 dev wire{number}"));
@@ -96,17 +105,16 @@ fn cable(board: &Namespace, pc: &Namespace, number: usize) {
     pc.ip("link set wire up");
 }
 
-fn pc(board: &Namespace, number: usize) -> Pc {
+/// The `number`-th PC, joined to the board or to a relay by the cable of this number.
+fn pc(there: &Namespace, number: usize, by: usize) -> Pc {
     let namespace = Namespace::new("pc");
-    cable(board, &namespace, number);
+    cable(there, &namespace, by);
     namespace.add_vcan(BUS, 72);
     // The second one's cable goes through a box that can cut a connection.
-    let address = if number == 2 {
-        format!("127.0.0.1:{}", Cutter::PORT)
-    } else {
-        format!("10.0.{number}.1")
-    };
+    let address =
+        if number == 2 { format!("127.0.0.1:{}", Cutter::PORT) } else { format!("10.0.{by}.1") };
     Pc {
+        clock: (number == 2).then(|| Clock::of(&namespace)),
         witness: Witness::start(&namespace),
         source: Source::start(&namespace, PC_ID[number - 1], PC_RATE),
         namespace,
@@ -141,13 +149,16 @@ impl Field {
     pub(crate) fn start(rng: &mut fastrand::Rng) -> Self {
         let namespace = Namespace::new("board");
         namespace.add_vcan(BUS, 72);
-        let pcs = [1, 2].map(|number| pc(&namespace, number));
+        let relay = Relay::new(&namespace);
+        let pcs =
+            [pc(&namespace, 1, 1), pc(&namespace, 2, 2), pc(&relay.namespace, 3, relay::TO_PC)];
         let listeners = [listener(&namespace, 3, false), listener(&namespace, 4, true)];
         let sender_place = Namespace::new("pc");
         cable(&namespace, &sender_place, 5);
         let board = Board {
             witness: Witness::start(&namespace),
             source: Source::start(&namespace, BOARD_ID, BOARD_RATE),
+            clock: rng.bool().then(|| Clock::of(&namespace)),
             namespace,
             errors: 0,
             // The small one is overtaken by every longer cut.
@@ -158,13 +169,18 @@ impl Field {
         };
         let cutter = Cutter::start(&pcs[1].namespace, "10.0.2.1:22677".parse().unwrap());
         let sender = Sender::new();
-        let mut field = Self { board, pcs, listeners, sender, sender_place, cutter, starts: 0 };
+        let mut field =
+            Self { board, pcs, relay, listeners, sender, sender_place, cutter, starts: 0 };
         field.start_serve();
-        for number in 0..2 {
-            field.start_connect(number);
-            field.start_dump(number);
-        }
-        let is_up = |told: &Told| told.links.iter().filter(|link| link.up).count() >= 4;
+        field.start_relay();
+        field.relay.waits_for_board();
+        (0..3).for_each(|number| field.start_connect(number));
+        (0..2).for_each(|number| field.start_dump(number));
+        eventually("PC 3 is linked", PATIENCE, || {
+            numbers::of_serve(&field.relay.namespace)
+                .is_some_and(|told| relay::is_joined(&told, relay::TO_PC))
+        });
+        let is_up = |told: &Told| told.links.iter().filter(|link| link.up).count() >= 5;
         eventually("everyone is linked", PATIENCE, || {
             numbers::of_serve(&field.board.namespace).is_some_and(|told| is_up(&told))
         });
@@ -189,7 +205,7 @@ impl Field {
         board.started = started;
         let arguments = ["serve", BUS, "--listen", "0.0.0.0", "--insecure", "--max-age", "500ms"];
         let arguments = [&arguments[..], &["--history", board.history]].concat();
-        let serve = Process::canspan(&board.namespace, &arguments);
+        let serve = start(&board.namespace, board.clock.as_ref(), &arguments);
         serve.says("listening on");
         board.serve = Some(serve);
         self.board.waits_for("up");
@@ -207,7 +223,7 @@ impl Field {
         pc.begun = pc.witness.all().len();
         (pc.begun_there, pc.made, pc.started) = (begun_there, pc.source.made(), started);
         let arguments = ["connect", &pc.address, BUS, "--metrics", METRICS];
-        let connect = Process::canspan(&pc.namespace, &arguments);
+        let connect = start(&pc.namespace, pc.clock.as_ref(), &arguments);
         connect.says("metrics on");
         pc.connect = Some(connect);
         pc.waits_for("up");
@@ -215,6 +231,12 @@ impl Field {
             pc.source.go_on();
         }
         pc.is_second |= self.board.source.made() > 0;
+    }
+
+    /// Starts the relay.
+    pub(crate) fn start_relay(&mut self) {
+        let started = self.next_start();
+        self.relay.start(started);
     }
 
     /// Starts a `dump`.
@@ -246,37 +268,47 @@ impl Field {
             if now != last {
                 (since, last) = (Instant::now(), now);
             }
-            let settled = last.0.as_ref().filter(|_| since.elapsed() >= STILL);
-            if let Some(numbers) = settled.and_then(|told| self.at_rest(told)) {
-                return numbers;
+            let rests = last.0.as_ref().filter(|_| since.elapsed() >= STILL);
+            if let Some(numbers) = rests.filter(|numbers| Self::at_rest(numbers)) {
+                return numbers.clone();
             }
             assert!(begin.elapsed() < SETTLED, "not at rest after {SETTLED:?}: {last:#?}");
         }
     }
 
-    fn told(&self) -> (Option<(Told, Told, Told)>, Vec<usize>) {
-        let board = numbers::of_serve(&self.board.namespace);
-        let pcs = [0, 1].map(|number| numbers::of_connect(&self.pcs[number].namespace));
-        let [first, second] = pcs;
-        let told =
-            board.zip(first).zip(second).map(|((board, first), second)| (board, first, second));
-        (told, self.listeners.iter().map(|listener| listener.log.lock().unwrap().len()).collect())
+    fn told(&self) -> (Option<Numbers>, Vec<usize>) {
+        let of_pc = |number: usize| numbers::of_connect(&self.pcs[number].namespace);
+        let all = || {
+            Some(Numbers {
+                board: numbers::of_serve(&self.board.namespace)?,
+                relay: numbers::of_serve(&self.relay.namespace)?,
+                pcs: [of_pc(0)?, of_pc(1)?, of_pc(2)?],
+            })
+        };
+        let logs = self.listeners.iter().map(|listener| listener.log.lock().unwrap().len());
+        (all(), logs.collect())
     }
 
-    fn at_rest(&self, (board, first, second): &(Told, Told, Told)) -> Option<Numbers> {
-        let all = [board, first, second];
+    fn at_rest(numbers: &Numbers) -> bool {
+        let all = || numbers.pcs.iter().chain([&numbers.board, &numbers.relay]);
         // Of a controller that was error-passive last, nobody says that it is better.
-        let is_up = all.iter().all(|told| ["up", "error-passive"].contains(&told.state.as_str()))
-            && (1..=4).all(|number| {
-                let prefix = format!("10.0.{number}.");
-                board.links.iter().filter(|link| link.up && link.peer.starts_with(&prefix)).count()
-                    == 1
-            });
-        let is_linked = [first, second].iter().all(|told| told.links[0].up);
-        let is_sent =
-            all.iter().flat_map(|told| &told.links).all(|link| !link.up || link.behind == 0);
-        (is_up && is_linked && is_sent)
-            .then(|| Numbers { board: board.clone(), pcs: [first.clone(), second.clone()] })
+        let is_up = all().all(|told| ["up", "error-passive"].contains(&told.state.as_str()));
+        let at_board = [1, 2, 3, 4, relay::TO_BOARD];
+        let is_joined = at_board.iter().all(|cable| relay::is_joined(&numbers.board, *cable))
+            && [relay::TO_BOARD, relay::TO_PC]
+                .iter()
+                .all(|cable| relay::is_joined(&numbers.relay, *cable))
+            && numbers.pcs.iter().all(|told| told.links[0].up);
+        let is_sent = all().flat_map(|told| &told.links).all(|link| !link.up || link.behind == 0);
+        is_up && is_joined && is_sent
+    }
+}
+
+/// Starts `canspan` on a machine whose clock can stand, or on any other.
+fn start(namespace: &Namespace, clock: Option<&Clock>, arguments: &[&str]) -> Process {
+    match clock {
+        Some(clock) => clock.canspan(namespace, arguments),
+        None => Process::canspan(namespace, arguments),
     }
 }
 

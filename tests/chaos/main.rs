@@ -1,7 +1,8 @@
 //! Everything around the gateway fails at random, under load in both directions; then the account.
 //!
-//! A board, two PCs that are joined to its bus, one `dump` that reads and one that reads slowly, and one `send`, each on a
-//! cable of its own. Faults come from a seed. The run is cut into rounds, each with new processes and a seed of its
+//! A board, two PCs that are joined to its bus and one that is over a relay, one `dump` that reads and one that reads
+//! slowly, and one `send`, each on a cable of its own. Beside them two boards on one bus of a PC, and a board with a
+//! controller whose echoes are lost. Some of the machines are virtual ones, which are paused. Faults come from a seed. The run is cut into rounds, each with new processes and a seed of its
 //! own, so that a round that fails can be run again alone. At the end of each round the faults are healed, and then
 //! every frame that was on a bus, as sockets of the test saw it, must be where the counters of the processes say.
 //! `account.rs` has the equations; `docs/reliability.md` says them in words.
@@ -9,6 +10,11 @@
 //! `tests/chaos/run` runs it. Environment: `CANSPAN_CHAOS_SECONDS` (default 600), `CANSPAN_SEED` (default: random; the
 //! seeds are printed), and that of the tests in `tests/kernel`, whose lab this is.
 
+#[path = "../kernel/clock.rs"]
+mod clock;
+#[path = "../kernel/controller.rs"]
+#[allow(dead_code, reason = "not every program needs all of the lab")]
+mod controller;
 #[path = "../kernel/cutter.rs"]
 mod cutter;
 #[path = "../kernel/lab.rs"]
@@ -24,8 +30,11 @@ mod sys;
 mod account;
 mod faults;
 mod field;
+mod joined;
+mod lossy;
 mod numbers;
 mod reader;
+mod relay;
 mod traffic;
 
 use core::time::Duration;
@@ -34,6 +43,8 @@ use std::{collections::BTreeMap, time::Instant};
 use account::Result;
 use faults::Storm;
 use field::Field;
+use joined::Joined;
+use lossy::Lossy;
 
 /// What is run when nobody says how long.
 const DEFAULT_SECONDS: u64 = 600;
@@ -47,13 +58,39 @@ fn number_from(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
 
+/// What is tried beside the field.
+struct Sides {
+    joined: Joined,
+    /// Where the kernel has serial adapters.
+    lossy: Option<Lossy>,
+}
+
+impl Sides {
+    fn start() -> Self {
+        let lossy = has_serial_adapters().then(Lossy::start);
+        Self { joined: Joined::start(), lossy }
+    }
+
+    /// Checks their accounts: how many frames were made.
+    fn check(&self) -> u64 {
+        self.joined.check() + self.lossy.as_ref().map_or(0, Lossy::check)
+    }
+}
+
+fn has_serial_adapters() -> bool {
+    sys::serial_can().inspect_err(|error| println!("    no serial CAN adapters: {error}")).is_ok()
+}
+
 fn round(seed: u64, storm: Duration) -> (Result, BTreeMap<&'static str, u64>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut field = Field::start(&mut rng);
+    let mut sides = Sides::start();
     let mut faults = Storm::new(rng);
-    faults.rage(&mut field, storm);
+    faults.rage(&mut field, &mut sides, storm);
     let told = field.settle();
-    (account::check(&field, &told), faults.counts)
+    let mut result = account::check(&field, &told);
+    result.add_made(sides.check());
+    (result, faults.counts)
 }
 
 #[test]

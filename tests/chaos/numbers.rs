@@ -12,15 +12,17 @@ use crate::{lab::Namespace, process::Process};
 
 /// How long an answer may take, on a machine that is busy elsewhere.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
-/// Where every `connect` tells its numbers.
+/// Where a `connect` tells its numbers; and where one beside it does.
 pub(crate) const METRICS: &str = "127.0.0.1:9178";
-const OUTCOMES: [&str; 6] = ["sent", "stale", "refused", "unsupported", "failed", "unconfirmed"];
+pub(crate) const MORE_METRICS: &str = "127.0.0.1:9179";
+const OUTCOMES: [&str; 7] =
+    ["sent", "stale", "refused", "unsupported", "failed", "unconfirmed", "taken"];
 
 /// One way of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) lost: u64,
-    pub(crate) done: [u64; 6],
+    pub(crate) done: [u64; 7],
 }
 
 impl Way {
@@ -35,7 +37,12 @@ impl Way {
 
     /// Frames of which the other bus may have had some, though they do not count as sent.
     pub(crate) fn uncertain(&self) -> u64 {
-        self.of("failed") + self.of("unconfirmed")
+        self.of("failed") + self.of("unconfirmed") + self.of("taken")
+    }
+
+    /// Frames that a relay's bus took, and so has for its other peers.
+    pub(crate) fn passed_on(&self) -> u64 {
+        self.of("sent") + self.of("taken")
     }
 
     pub(crate) fn plus(self, other: &Self) -> Self {
@@ -59,6 +66,13 @@ pub(crate) struct Link {
     pub(crate) behind: u64,
     pub(crate) from_peer: Way,
     pub(crate) to_peer: Way,
+}
+
+impl Link {
+    /// Whether the peer is at the other end of the cable with this number.
+    pub(crate) fn is_over(&self, cable: usize) -> bool {
+        self.peer.starts_with(&format!("10.0.{cable}."))
+    }
 }
 
 /// A process' bus and links.
@@ -90,8 +104,13 @@ pub(crate) fn of_serve(board: &Namespace) -> Option<Told> {
 
 /// What a `connect` says; `None` while it does not answer.
 pub(crate) fn of_connect(pc: &Namespace) -> Option<Told> {
-    let answer = pc.run(|| {
-        let mut stream = TcpStream::connect(METRICS).ok()?;
+    of_connect_at(pc, METRICS)
+}
+
+/// What the `connect` says that tells its numbers there.
+pub(crate) fn of_connect_at(pc: &Namespace, metrics: &'static str) -> Option<Told> {
+    let answer = pc.run(move || {
+        let mut stream = TcpStream::connect(metrics).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) const BUS: &str = "vcan0";
 /// Ids of who made a frame.
 pub(crate) const BOARD_ID: u32 = 0x100;
-pub(crate) const PC_ID: [u32; 2] = [0x201, 0x202];
+pub(crate) const PC_ID: [u32; 3] = [0x201, 0x202, 0x203];
 pub(crate) const SENDER_ID: u32 = 0x301;
 /// Stands for every error frame, whose ids say what the error is.
 pub(crate) const ERROR_ID: u32 = 0x400;
@@ -136,6 +136,8 @@ struct Control {
     is_pausing: AtomicBool,
     stop: AtomicBool,
     made: AtomicU64,
+    /// Frames to be made at once, whatever the rate.
+    owed: AtomicU64,
 }
 
 /// Makes numbered frames at some rate, whatever happens to the interface: what the kernel does not take is not made.
@@ -163,6 +165,16 @@ impl Source {
     pub(crate) fn go_on(&self) {
         self.control.is_pausing.store(false, Ordering::Relaxed);
         self.control.pauses.store(false, Ordering::Relaxed);
+    }
+
+    /// So many frames at once, and then silence, until it goes on.
+    pub(crate) fn burst(&self, count: u64) {
+        self.pause();
+        let before = self.made();
+        self.control.owed.store(count, Ordering::Relaxed);
+        self.go_on();
+        eventually("a burst is made", SOON, || self.made() >= before + count);
+        self.pause();
     }
 
     /// How many frames the kernel took.
@@ -193,6 +205,7 @@ fn make(control: &Control, id: u32, rate: u64) {
         }
         // A machine that was busy elsewhere owes no flood.
         due = (due + passed.as_secs_f64() * rate as f64).min(20.0);
+        due += control.owed.swap(0, Ordering::Relaxed) as f64;
         if socket.is_none() {
             socket = CanSocket::open_here(BUS).ok().inspect(|socket| socket.mute().unwrap());
         }

@@ -104,7 +104,7 @@ fn ended_with_unread(count: u64) -> (u64, u64, String) {
     server.signal(libc::SIGCONT);
     let log = server.finish(SOON).succeeded().err;
     let told = counters(&log);
-    let ends = ["sent", "lost", "stale", "refused", "failed", "unconfirmed", "behind"];
+    let ends = ["sent", "taken", "lost", "stale", "refused", "failed", "unconfirmed", "behind"];
     let all: u64 = ends.into_iter().map(|name| told.get(name)).sum();
     drop(client);
     (all - 100, told.get("overflow"), log)

@@ -13,7 +13,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex},
     thread,
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 pub(crate) struct Adapter {
     line: File,
     said: Arc<Mutex<String>>,
+    /// How much had been said when, in microseconds since the Unix epoch.
+    times: Arc<Mutex<Vec<(usize, u64)>>>,
     stuck: Arc<AtomicBool>,
     /// How long a frame takes on the line, in microseconds.
     frame_us: Arc<AtomicU64>,
@@ -44,6 +46,8 @@ impl Adapter {
             namespace.ip(&format!("link set {name} name {interface}"));
         }
         let said = Arc::new(Mutex::new(String::new()));
+        let times = Arc::<Mutex<Vec<(usize, u64)>>>::default();
+        let noted = Arc::clone(&times);
         let stuck = Arc::new(AtomicBool::new(false));
         let (mut reader, into, is_stuck) =
             (line.try_clone().unwrap(), Arc::clone(&said), Arc::clone(&stuck));
@@ -58,14 +62,18 @@ impl Adapter {
                 let (began, frame) = (Instant::now(), pace.load(Ordering::Relaxed));
                 // The end of the line is an error here.
                 let Ok(count @ 1..) = reader.read(&mut bytes) else { return };
-                into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+                let mut said = into.lock().unwrap();
+                said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                noted.lock().unwrap().push((said.len(), now.as_micros() as u64));
+                drop(said);
                 let frames = bytes[..count].iter().filter(|byte| **byte == b'\r').count() as u64;
                 thread::sleep(
                     Duration::from_micros(frame * frames).saturating_sub(began.elapsed()),
                 );
             }
         });
-        Self { line, said, stuck, frame_us, driver: Some(driver) }
+        Self { line, said, times, stuck, frame_us, driver: Some(driver) }
     }
 
     /// The firmware says something to the driver: `sw097032` for a state with receive and transmit counters
@@ -77,6 +85,22 @@ impl Adapter {
     /// All the driver has said to the firmware, a carriage return after each.
     pub(crate) fn heard(&self) -> String {
         self.said.lock().unwrap().clone()
+    }
+
+    /// The same word by word, and when each was whole, in microseconds since the Unix epoch.
+    pub(crate) fn words(&self) -> Vec<(String, u64)> {
+        let (said, times) = (self.heard(), self.times.lock().unwrap().clone());
+        let (mut end, mut words) = (0, Vec::new());
+        for word in said.split_inclusive('\r') {
+            end += word.len();
+            // Of what came last it may not be noted yet.
+            let Some((_, at_us)) = times.get(times.partition_point(|(length, _)| *length < end))
+            else {
+                break;
+            };
+            words.push((word.trim_end_matches('\r').to_owned(), *at_us));
+        }
+        words
     }
 
     /// Takes no more frames from the driver than so many in a second, as a bus does whose bit rate allows no more.

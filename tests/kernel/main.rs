@@ -7,6 +7,9 @@
 //! Environment: `CANSPAN_LAB` (set by the lab) is a scratch folder; `CANSPAN` names the binary, the test
 //! profile's own when unset; `CANSPAN_PYTHON` names a Python that has python-can.
 
+#[allow(dead_code, reason = "the chaos test uses the rest")]
+mod clock;
+#[allow(dead_code, reason = "the chaos test uses the rest")]
 mod controller;
 mod cutter;
 mod lab;

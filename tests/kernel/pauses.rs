@@ -1,19 +1,11 @@
-//! A virtual machine that is paused: its clock (`CLOCK_BOOTTIME`) stands meanwhile, and it knows nothing of the pause.
-//!
-//! Here the process is stopped, and its clock set back by as much before it goes on. The binary is the test profile's
-//! own, which can have its clock moved.
+//! A virtual machine that is paused: no command is refused for long because of it, and none that is old passes.
 
 use core::time::Duration;
-use std::{
-    collections::HashMap,
-    fs::{self, File},
-    os::unix::fs::FileExt,
-    thread,
-    time::Instant,
-};
+use std::{collections::HashMap, thread, time::Instant};
 
 use crate::{
-    lab::{BOARD, Namespace, Pair, eventually, scratch},
+    clock::Clock,
+    lab::{BOARD, Namespace, Pair, eventually},
     process::{Process, SOON},
     sys::{CanSocket, Frame},
 };
@@ -28,35 +20,18 @@ const RECOVERS: Duration = Duration::from_secs(2);
 /// A process and its clock.
 struct Machine {
     process: Process,
-    clock: File,
-    shift_us: i64,
+    clock: Clock,
 }
 
 impl Machine {
     fn start(namespace: &Namespace, arguments: &[&str]) -> Self {
-        let path = scratch().join(format!("clock-{}", namespace.name()));
-        fs::write(&path, "").unwrap();
-        let clock = File::options().write(true).open(&path).unwrap();
-        let variable = format!("CANSPAN_TEST_CLOCK={}", path.display());
-        let program = env!("CARGO_BIN_EXE_canspan");
-        let process =
-            Process::start(namespace, "env", &[&[&variable, program], arguments].concat());
-        Self { process, clock, shift_us: 0 }
-    }
-
-    /// Moves its clock. The text has one length, so that no half of it is read.
-    fn shift(&mut self, us: i64) {
-        self.shift_us += us;
-        self.clock.write_all_at(format!("{:<20}", self.shift_us).as_bytes(), 0).unwrap();
+        let clock = Clock::of(namespace);
+        Self { process: clock.canspan(namespace, arguments), clock }
     }
 
     /// Pauses it while `meanwhile` runs.
     fn pause(&mut self, meanwhile: impl FnOnce()) {
-        self.process.signal(libc::SIGSTOP);
-        let begin = Instant::now();
-        meanwhile();
-        self.shift(-i64::try_from(begin.elapsed().as_micros()).unwrap());
-        self.process.signal(libc::SIGCONT);
+        self.clock.stands_while(&mut self.process, meanwhile);
     }
 }
 
@@ -183,7 +158,7 @@ fn commands_from_before_a_long_pause_never_pass() {
         thread::sleep(Duration::from_millis(100));
         all.pc.pause(|| thread::sleep(Duration::from_millis(real)));
         // The rest of an hour, for everyone but the PC.
-        all.board.shift(jump * 1_000);
+        all.board.clock.shift(jump * 1_000);
         all.pair.plug(true);
         eventually("a new command passes", 2 * SOON, || {
             all.command();
