@@ -6,8 +6,8 @@
 //!
 //! | evidence | on |
 //! |---|---|
-//! | the echo of a frame that was handed over clearly later | any bus; on a virtual one, of any later frame |
-//! | no echo at all for [`ECHO_OVERDUE`], though the controller is error-active | a real bus |
+//! | the echo of a frame that was handed over clearly later, or of several while little is handed over | any bus; on a virtual one, of any later frame |
+//! | no echo at all for [`ACTIVE_OVERDUE`], though the controller is error-active | a real bus |
 //! | no echo for [`ECHO_OVERDUE`] | a virtual bus, which confirms at once; after the kernel dropped frames |
 //!
 //! On a real bus nothing is given up by time alone while the controller is error-passive: a frame that
@@ -25,6 +25,10 @@ use crate::protocol::time::Instant;
 /// How long an echo may be overdue before it counts as lost. Chosen: a frame waits for its turn on
 /// a full bus for milliseconds, never a second.
 pub const ECHO_OVERDUE: Duration = Duration::from_secs(1);
+/// The same where the controller is error-active: nobody's error keeps it from sending. Chosen: shorter than the
+/// usual age limit, so that what waits behind is not stale by then. A frame that waits for longer
+/// behind others' of a higher priority is `unconfirmed`, and its echo is its own all the same.
+const ACTIVE_OVERDUE: Duration = Duration::from_millis(300);
 /// The same where the controller tries each frame once: a frame takes 27 ms at 5 kbit/s.
 const ONE_SHOT_OVERDUE: Duration = Duration::from_millis(100);
 /// Longest wait for an echo where none came for the frames before either. Chosen: each that is given up
@@ -41,6 +45,9 @@ const FORGOTTEN: Duration = Duration::from_millis(100);
 /// The echo of a frame handed over so much later proves that an older frame's is lost. Chosen: mailboxes
 /// swap frames by priority for some milliseconds.
 const CLEARLY_LATER: Duration = Duration::from_millis(200);
+/// So do the echoes of so many that were handed over after it was [`STUCK`]: by then a controller has one
+/// frame beside it at most, and a gap to send it in behind each.
+const OVERTAKEN_MAX: u16 = 4;
 /// Given-up frames whose echo is still recognised. Chosen: four times what a real interface is handed.
 const GHOSTS_MAX: usize = 64;
 
@@ -147,15 +154,15 @@ impl<S: Slots> Queue<S> {
 
     /// The first `count` frames were overtaken by one that was handed over at `later`.
     fn pass(&mut self, count: usize, later: Instant, rules: Rules) {
-        let most = rules.handed_max.min(HANDED_MAX).saturating_mul(2);
         let mut index = 0;
         self.end_handed(Outcome::Unconfirmed, |at, overtaken| {
             index += 1;
             if index > count {
                 return false;
             }
-            *overtaken = overtaken.saturating_add(1);
-            rules.is_virtual || later.since(at) >= CLEARLY_LATER || usize::from(*overtaken) > most
+            let waited = later.since(at);
+            *overtaken = overtaken.saturating_add(u16::from(waited >= STUCK));
+            rules.is_virtual || waited >= CLEARLY_LATER || *overtaken >= OVERTAKEN_MAX
         });
     }
 
@@ -233,7 +240,7 @@ impl<S: Slots> Queue<S> {
         if rules.is_virtual || self.handed.echoes_lost {
             return Some(at + ECHO_OVERDUE);
         }
-        let first = if rules.one_shot { ONE_SHOT_OVERDUE } else { ECHO_OVERDUE };
+        let first = if rules.one_shot { ONE_SHOT_OVERDUE } else { ACTIVE_OVERDUE };
         let wait = first.saturating_mul(1 << self.handed.given_up.min(10)).min(OVERDUE_MAX);
         let since = at.max(self.handed.last_echo).max(self.handed.active_since?);
         rules.is_active.then(|| since + wait)
@@ -264,7 +271,7 @@ impl<S: Slots> Queue<S> {
 
     /// Gives up every frame that has waited for its echo as long as the first may.
     fn give_up_as_old(&mut self, now: Instant, rules: Rules) {
-        let first = if rules.one_shot { ONE_SHOT_OVERDUE } else { ECHO_OVERDUE };
+        let first = if rules.one_shot { ONE_SHOT_OVERDUE } else { ACTIVE_OVERDUE };
         self.end_handed(Outcome::Unconfirmed, |at, _| now.since(at) >= first);
     }
 

@@ -139,7 +139,7 @@ fn an_echo_is_overdue_where_the_bus_must_have_shown_it() {
     offer(&mut queue, 16);
     queue.taken(NOW, 1);
     assert_eq!(queue.next_timeout(VIRTUAL), Some(NOW + ECHO_OVERDUE));
-    assert_eq!(queue.next_timeout(REAL), Some(NOW + ECHO_OVERDUE));
+    assert!(queue.next_timeout(REAL) < Some(NOW + ECHO_OVERDUE));
     assert_eq!(queue.next_timeout(PASSIVE), None, "nobody acknowledges: it is tried for ever");
     queue.echoes_lost();
     assert_eq!(queue.next_timeout(PASSIVE), Some(NOW + ECHO_OVERDUE));
