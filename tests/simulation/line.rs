@@ -153,9 +153,15 @@ impl Line {
         }
     }
 
-    /// A node's whole state is that of an earlier copy of the line from now on, its clock's, too.
+    /// A node's whole state is that of an earlier copy of the line from now on, its clock's, too. Its connections from then
+    /// are gone.
     pub(crate) fn set_back(&mut self, number: usize, mut earlier: Self) {
         self.forget_links(number);
+        for hop in number.saturating_sub(1)..(number + 1).min(self.hops.len()) {
+            let link = earlier.hops[hop].as_mut().and_then(|old| old.links[number - hop].take());
+            let (now, hubs) = (earlier.local(number), &mut earlier.nodes[number].hubs);
+            link.into_iter().for_each(|mut link| link.close(now, hubs, Ended::Closed));
+        }
         core::mem::swap(&mut self.nodes[number], &mut earlier.nodes[number]);
         self.nodes[number].ahead -= self.now - earlier.now;
     }
