@@ -128,7 +128,7 @@ fn a_failure_is_1_and_says_what_to_try() {
         (["send", &at, "nobus", "123#"].as_slice(), "serves no bus of that name"),
         (&["dump", &at, "nobus"], "serves no bus of that name"),
         (&["dump", &at, "--filter", "bus,1:1"], "--filter: `bus` is no bus of"),
-        (&["serve", "sim:a", "--history", "63G"], "available; choose a smaller --history"),
+        (&["serve", "sim:a", "--history", "63G"], "are available; choose a smaller --history"),
         (
             &["serve", "sim:a?trace=/nowhere"],
             "/nowhere cannot be read: No such file or directory\n",

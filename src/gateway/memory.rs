@@ -8,23 +8,22 @@ use crate::protocol::{Memory, Slot, Slots};
 /// Memory for a history, every page of it in use from now on: a kernel that promises more than it has
 /// (`vm.overcommit_memory`) would else keep the promise only until some busy night.
 pub fn history_memory(bytes: usize) -> Result<Box<[u8]>, String> {
+    let mib = |bytes: u64| format!("{}M", bytes >> 20);
+    let takes = format!("it takes {} of memory", mib(bytes as u64));
     // More than there is would not be refused by the kernel: it would end this process, or another.
-    let available = available_memory();
-    if let Some(available) = available.filter(|available| *available < bytes as u64) {
-        return Err(too_much(bytes, Some(available)));
+    if let Some(available) = available_memory().filter(|available| *available < bytes as u64) {
+        let available = mib(available);
+        return Err(format!("{takes}, and {available} are available; choose a smaller --history"));
     }
     let mut memory = Vec::new();
-    memory.try_reserve_exact(bytes).map_err(|_| too_much(bytes, available))?;
+    memory.try_reserve_exact(bytes).map_err(|_| {
+        format!(
+            "{takes}, more than this process may have (`ulimit -v`); choose a smaller --history"
+        )
+    })?;
     // Seen by nobody, the zeros would be left to the kernel, which has no page for them until then.
     black_box(&mut memory).resize(bytes, 0);
     Ok(memory.into_boxed_slice())
-}
-
-fn too_much(bytes: usize, available: Option<u64>) -> String {
-    let mib = |bytes: u64| format!("{}M", bytes >> 20);
-    let of = available
-        .map_or(String::new(), |available| format!(" of the {} available", mib(available)));
-    format!("it takes {}{of}; choose a smaller --history", mib(bytes as u64))
 }
 
 /// Bytes that can be taken into use without swapping; `None`: unknown.
@@ -112,7 +111,7 @@ mod tests {
     fn history_beyond_memory_is_refused() {
         for bytes in [1 << 45, usize::MAX / 4] {
             let problem = history_memory(bytes).unwrap_err();
-            assert!(problem.contains("available; choose a smaller --history"), "{problem}");
+            assert!(problem.contains("are available; choose a smaller --history"), "{problem}");
         }
     }
 

@@ -80,7 +80,7 @@ fn a_board_that_moves_is_found_again_though_its_name_is_unknown_meanwhile() {
     let is_at =
         |address| fs::write("/etc/hosts", format!("{before}\n{address} moving.test\n")).unwrap();
     is_at("10.0.0.1");
-    let arguments = ["serve", "vcan0", "--listen", "0.0.0.0", "--insecure"];
+    let arguments = ["serve", "vcan0", "--listen", "0.0.0.0", "--insecure", "--max-age", "none"];
     let server = Process::canspan(&pair.board, &arguments);
     server.says("listening on");
     let client = Process::canspan(&pair.pc, &["connect", "moving.test", "vcan0"]);
