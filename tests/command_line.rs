@@ -8,7 +8,7 @@ use std::thread;
 
 use canspan::protocol::Outcome;
 use canspan::protocol::wire::{
-    BusState, BusStatus, FEATURE_REAL_BUS, FEATURE_RELAY, Hello, Message, Refusal, Report, preamble,
+    BusState, BusStatus, FEATURE_OWNER, FEATURE_RELAY, Hello, Message, Refusal, Report, preamble,
 };
 
 #[path = "field/talk.rs"]
@@ -241,10 +241,10 @@ fn records(heard: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn send_succeeds_only_when_the_bus_has_the_frame() {
     for (features, outcome, code, sentence) in [
         (0, Outcome::Sent, 0, ""),
-        (FEATURE_REAL_BUS, Outcome::Sent, 0, ""),
+        (FEATURE_OWNER, Outcome::Sent, 0, ""),
         (FEATURE_RELAY, Outcome::Sent, 3, "1 frame was taken by 127.0.0.1"),
-        (FEATURE_REAL_BUS, Outcome::Taken, 3, "whose driver cannot confirm"),
-        (FEATURE_REAL_BUS, Outcome::Stale, 1, "123#11 was not sent: "),
+        (FEATURE_OWNER, Outcome::Taken, 3, "whose driver cannot confirm"),
+        (FEATURE_OWNER, Outcome::Stale, 1, "123#11 was not sent: "),
         (FEATURE_RELAY, Outcome::Refused, 1, "0 frames were sent, 1 not"),
     ] {
         let output = send_to(features, outcome);
@@ -264,7 +264,7 @@ fn send_through_a_relay_is_3() {
     assert_eq!(alone.status.code(), Some(0), "{alone:?}");
     // A board with a real bus joins it. That it was heard is known from what it is told.
     let mut board = TcpStream::connect(&at).unwrap();
-    let hello = Hello { features: FEATURE_REAL_BUS, ..talk::hello() };
+    let hello = Hello { features: FEATURE_OWNER, ..talk::hello() };
     let greeting = [preamble().to_vec(), talk::record(&Message::Hello(hello))].concat();
     board.write_all(&greeting).unwrap();
     assert!(board.read(&mut [0; 4096]).unwrap() > 0);

@@ -9,7 +9,7 @@ use super::{Failure, SMALL_HISTORY, gateway};
 use crate::cli::{DEFAULT_HEARTBEAT, FrameInput, SendFrames, frame_to_send};
 use crate::gateway::{Gateway, Job, Notice, Side, reason};
 use crate::protocol::time::Instant;
-use crate::protocol::wire::{BusState, FEATURE_REAL_BUS, FEATURE_RELAY, Refusal};
+use crate::protocol::wire::{BusState, FEATURE_OWNER, FEATURE_RELAY, Refusal};
 use crate::protocol::{Ended, Frame, LinkOptions, Outcome, Policy};
 use crate::text::AsText;
 
@@ -35,7 +35,7 @@ impl Reached {
     /// What an outcome means from a peer that says of itself `features` (`Hello::features`); `None`: the
     /// frame was not sent.
     fn of(outcome: Outcome, features: u32) -> Option<Self> {
-        let is_relay = features & FEATURE_RELAY != 0 && features & FEATURE_REAL_BUS == 0;
+        let is_relay = features & FEATURE_RELAY != 0 && features & FEATURE_OWNER == 0;
         match outcome {
             Outcome::Sent if is_relay => Some(Self::Relay),
             Outcome::Sent => Some(Self::Bus),
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn only_a_bus_confirms() {
-        let (real, relay) = (FEATURE_REAL_BUS, FEATURE_RELAY);
+        let (real, relay) = (FEATURE_OWNER, FEATURE_RELAY);
         assert_eq!(Reached::of(Outcome::Sent, 0), Some(Reached::Bus));
         assert_eq!(Reached::of(Outcome::Sent, real), Some(Reached::Bus));
         assert_eq!(Reached::of(Outcome::Sent, relay), Some(Reached::Relay));

@@ -3,7 +3,7 @@
 use super::{gateway, link_options, policy, queue_max, side, window};
 use crate::cli::{BusSpec, DEFAULT_MAX_AGE, MaxAge, Serve, filters_of};
 use crate::gateway::Job;
-use crate::protocol::Policy;
+use crate::protocol::{Policy, Role};
 use crate::service::Manager;
 
 struct Serving;
@@ -29,7 +29,12 @@ pub(super) fn run(serve: Serve) -> Result<(), String> {
         let is_interface = matches!(spec, BusSpec::Interface(_));
         let read_only = serve.read_only || is_mute && is_interface;
         let max_age = max_age(spec, limits.max_age);
-        let policy = Policy { read_only, ..policy(spec, max_age, window(spec)) };
+        let role = match spec {
+            BusSpec::Interface(_) => Role::Owner,
+            BusSpec::Sim { .. } if !serve.dial.is_empty() => Role::Relay,
+            BusSpec::Sim { .. } => Role::Copy,
+        };
+        let policy = Policy { read_only, role, ..policy(spec, max_age, window(spec)) };
         let side = side(spec, max_age, serve.create, serve.settings)?;
         let name = spec.name();
         let hub =

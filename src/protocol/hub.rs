@@ -20,8 +20,7 @@ use super::queue::{PEERS_MAX, Queue, Rules, Slots};
 use super::ring::Probes;
 use super::time::Instant;
 use super::wire::{
-    BUS_NAME_MAX, BusState, BusStatus, FEATURE_PROBE, FEATURE_REAL_BUS, FEATURE_RELAY, Hello,
-    Refusal,
+    BUS_NAME_MAX, BusState, BusStatus, FEATURE_OWNER, FEATURE_PROBE, FEATURE_RELAY, Hello, Refusal,
 };
 
 /// How far the wall clock may drift from where a hub believes it before it takes a new offset.
@@ -48,6 +47,18 @@ pub enum Echo {
     Kernel,
 }
 
+/// Whose bus it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// This side's: what is sent to it is where it was to go.
+    Owner,
+    /// Somebody else's, to which this side passes frames on, now or later.
+    Relay,
+    /// A copy of a peer's, or nobody's.
+    #[default]
+    Copy,
+}
+
 /// What a bus' owner allows, and how its interface is.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -63,6 +74,8 @@ pub struct Policy {
     pub handed_max: usize,
     /// Frames from one peer that may be under way to this bus at once.
     pub window: u32,
+    /// Whose bus it is.
+    pub role: Role,
     /// What an echo proves.
     pub echo: Echo,
     /// Whether the controller gives a frame up after one attempt (`CAN_CTRLMODE_ONE_SHOT` in
@@ -81,6 +94,7 @@ impl Default for Policy {
             is_virtual: true,
             handed_max: super::queue::HANDED_MAX,
             window: 128,
+            role: Role::Copy,
             echo: Echo::Bus,
             one_shot: false,
             paced: false,
@@ -468,18 +482,16 @@ impl<M: Memory> Hub<M> {
     /// What a greeting says of us to a peer: [`Hello::features`].
     pub(super) fn features(&self, number: usize) -> u32 {
         let leads_on = |(other, peer): (usize, &Peer)| {
-            other != number
-                && peer.link.is_some()
-                && peer.features & (FEATURE_REAL_BUS | FEATURE_RELAY) != 0
+            let leads = peer.features & (FEATURE_OWNER | FEATURE_RELAY) != 0;
+            other != number && peer.link.is_some() && leads
         };
-        let bus = if !self.policy.is_virtual {
-            FEATURE_REAL_BUS
-        } else if self.peers.iter().enumerate().any(leads_on) {
-            FEATURE_RELAY
-        } else {
-            0
+        let role = match self.policy.role {
+            Role::Owner => FEATURE_OWNER,
+            Role::Relay => FEATURE_RELAY,
+            Role::Copy if self.peers.iter().enumerate().any(leads_on) => FEATURE_RELAY,
+            Role::Copy => 0,
         };
-        FEATURE_PROBE | bus
+        FEATURE_PROBE | role
     }
 
     /// Whether there is a peer we dial.

@@ -113,7 +113,7 @@ pub mod wire;
 pub use ask::{Asking, Heard, report};
 pub use filter::{FILTERS_MAX, FilterError, Filters};
 pub use frame::{BusBits, Frame, Id, Kind};
-pub use hub::{Echo, Hub, Memory, PeerStatus, Policy};
+pub use hub::{Echo, Hub, Memory, PeerStatus, Policy, Role};
 pub use link::{
     BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions, Place,
     RECEIPT_INTERVAL,

@@ -115,7 +115,7 @@ pub(super) struct Rules {
     pub(super) one_shot: bool,
     /// Whether the controller, if any, is not error-passive.
     pub(super) is_active: bool,
-    /// Whether late frames are put on the bus at a [pace](Pace).
+    /// Whether frames are put on the bus at a [pace](Pace).
     pub(super) paced: bool,
 }
 
@@ -340,30 +340,29 @@ impl<S: Slots> Queue<S> {
     pub(super) fn offer(&mut self, now: Instant, rules: Rules, out: &mut [Frame]) -> usize {
         self.withdraw(0);
         let most = self.handed_room(now, rules).min(out.len()).min(OFFER_MAX);
-        let late_room = if rules.paced { self.pace.room(now) } else { u64::MAX };
-        let (mut idle, mut late, mut is_held) = (0, 0, false);
+        self.pace.held_until = None;
+        let mut idle = 0;
         while self.offered.len() < most && idle < self.used && self.waiting > 0 {
             let lane = self.turn;
             self.turn = (lane + 1) % self.used;
             idle += 1;
             self.drop_stale(lane, now, rules.max_age);
             let is_late = self.first_waiting(lane).is_some_and(|slot| slot.late_from < now);
-            if is_late && late >= late_room {
-                is_held = true;
-            } else if let Some((number, frame)) = self.take_waiting(lane, State::Offered) {
+            if rules.paced && !self.pace.may_go(now, is_late) {
+                if self.first_waiting(lane).is_some() {
+                    self.pace.hold(is_late);
+                }
+                continue;
+            }
+            if let Some((number, frame)) = self.take_waiting(lane, State::Offered) {
                 if let Some(place) = out.get_mut(self.offered.len()) {
                     *place = frame;
                 }
                 let _ = self.offered.push(number);
-                late += u64::from(is_late);
+                if rules.paced {
+                    self.pace.goes(now, is_late);
+                }
                 idle = 0;
-            }
-        }
-        self.pace.held_until = None;
-        if rules.paced {
-            self.pace.take(now, late);
-            if is_held {
-                self.pace.hold();
             }
         }
         self.offered.len()

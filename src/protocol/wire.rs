@@ -37,10 +37,10 @@ pub const REPORT_TEXT_MAX: usize = MESSAGE_MAX - 5;
 
 /// The bit of [`Hello::features`] of a side that passes [`Message::Probe`] on.
 pub const FEATURE_PROBE: u32 = 1;
-/// The bit of [`Hello::features`] of a side whose bus is a real one.
-pub const FEATURE_REAL_BUS: u32 = 2;
-/// The bit of [`Hello::features`] of a side whose bus is virtual, and that has a link to a real one: a frame
-/// it took is on its way, and no more.
+/// The bit of [`Hello::features`] of a side that owns its bus: a frame it says was sent is where it was to go.
+pub const FEATURE_OWNER: u32 = 2;
+/// The bit of [`Hello::features`] of a side that passes frames on to a bus' owner: one that it took is on its
+/// way, and no more.
 pub const FEATURE_RELAY: u32 = 4;
 
 /// A preamble's mode byte for a link without encryption.
@@ -94,7 +94,7 @@ pub enum Message<'a> {
 /// A greeting: who is there, what it has, and what it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello<'a> {
-    /// What the sender is able to do and is, one bit each: [`FEATURE_PROBE`], [`FEATURE_REAL_BUS`],
+    /// What the sender is able to do and is, one bit each: [`FEATURE_PROBE`], [`FEATURE_OWNER`],
     /// [`FEATURE_RELAY`].
     pub features: u32,
     /// The accepting side's bus. Empty from the dialling side: list the buses.

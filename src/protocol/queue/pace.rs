@@ -1,76 +1,84 @@
-//! The pace at which a backlog is put on a virtual bus.
+//! The pace at which frames are put on a virtual bus.
 //!
 //! After a cut thousands of frames arrive at once. A virtual bus takes them as fast as they are
 //! given, and a program that reads it has room for some 280 (`net.core.rmem_default`, 212,992 bytes,
-//! 768 for a frame): what is beyond it loses without a word. So frames that are late are put on the bus
-//! in bursts of [`BURST`] at most, and no faster than [`FACTOR`] times the pace at which their own bus
-//! showed them, or [`FLOOR_INTERVAL_NS`], whichever is faster. Frames that are not late are not held up,
-//! but by the late ones before them.
+//! 768 for a frame): what is beyond it loses without a word. So frames are put on the bus in bursts of
+//! [`BURST`] at most, and then
+//!
+//! | frames | at most so many a second | why |
+//! |---|---|---|
+//! | that are late | [`FACTOR`] times what their bus showed in a second, or [`LATE_RATE`] | whoever reads them as they come can read some more |
+//! | others | [`LIVE_RATE`], or the same multiple | no real bus has more, so these are never held up but by late ones before them |
 
 use crate::protocol::time::Instant;
 
 /// Frames that may be put on the bus at once. Chosen: a quarter of what a reader has room for, so that it
 /// may be asleep for some milliseconds besides.
 const BURST: u64 = 64;
-/// How much faster than they came late frames may go on. Chosen: a cut of a minute is caught up with in 20 s.
-const FACTOR: u64 = 4;
-/// Nanoseconds between late frames of a slow bus. Chosen: half a full bus at 1 Mbit/s; what reads
-/// that must be able to read this.
-const FLOOR_INTERVAL_NS: u64 = 250_000;
-/// Longest time between two frames that counts for the pace, in nanoseconds.
-const GAP_MAX_NS: u64 = 20_000_000;
-/// Frames over which the pace is averaged. Chosen: cyclic messages come in groups, and a reader has
-/// room for so many.
-const AVERAGED: u64 = 256;
-/// Late frames that a turn of the loop is worth.
+/// How much faster than they came late frames may go on. Chosen: a cut is caught up with in half the
+/// time it took.
+const FACTOR: u64 = 3;
+/// Late frames a second of a slow bus. Chosen: a quarter of a full bus at 1 Mbit/s.
+const LATE_RATE: u64 = 2_000;
+/// Frames a second of any real bus, and some more: the shortest frames at 1 Mbit/s are 21,277 (47 bits, ISO 11898-1).
+const LIVE_RATE: u64 = 32_000;
+/// Frames that a turn of the loop is worth.
 const TURN: u64 = 16;
+/// Microseconds over which a bus' frames are counted.
+const COUNTED_US: u64 = 1_000_000;
 
 /// A token bucket in the form of the generic cell rate algorithm (ITU-T I.371): the time at which a
 /// stream of evenly spaced frames would be where this one is.
 #[derive(Debug)]
 pub(super) struct Pace {
-    mean_ns: u64,
-    last_stamp_us: u64,
+    /// Frames by stamp: since when they are counted, how many, and how many in the time before.
+    since_us: u64,
+    count: u64,
+    before: u64,
     expected_ns: u64,
-    /// When more late frames may go, where some were held back.
+    /// When more frames may go, where some were held back.
     pub(super) held_until: Option<Instant>,
 }
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self { mean_ns: GAP_MAX_NS, last_stamp_us: 0, expected_ns: 0, held_until: None }
+        Self { since_us: 0, count: 0, before: 0, expected_ns: 0, held_until: None }
     }
 
     /// A frame with this stamp came.
     pub(super) fn note(&mut self, stamp_us: u64) {
-        let gap_us = stamp_us.wrapping_sub(self.last_stamp_us).cast_signed();
-        let gap_ns = gap_us.max(0).cast_unsigned().saturating_mul(1_000).min(GAP_MAX_NS);
-        self.last_stamp_us = stamp_us;
-        self.mean_ns = (self.mean_ns * (AVERAGED - 1) + gap_ns) / AVERAGED;
+        let passed_us = stamp_us.wrapping_sub(self.since_us);
+        if passed_us >= COUNTED_US {
+            // A clock that was set back, or a silent bus: the time before tells nothing.
+            let is_next = passed_us < 2 * COUNTED_US;
+            self.before = if is_next { self.count } else { 0 };
+            (self.since_us, self.count) = (stamp_us, 0);
+        }
+        self.count += 1;
     }
 
-    /// Nanoseconds between late frames now; at least one.
-    fn interval_ns(&self) -> u64 {
-        (self.mean_ns / FACTOR).clamp(1, FLOOR_INTERVAL_NS)
+    /// Nanoseconds between frames now; at least one.
+    fn interval_ns(&self, is_late: bool) -> u64 {
+        let least = if is_late { LATE_RATE } else { LIVE_RATE };
+        let rate = self.count.max(self.before).saturating_mul(FACTOR).max(least);
+        (1_000_000_000 / rate).max(1)
     }
 
-    /// How many late frames may go now.
-    pub(super) fn room(&self, now: Instant) -> u64 {
-        let interval_ns = self.interval_ns();
-        let latest_ns = nanoseconds(now) + BURST * interval_ns;
-        (latest_ns.saturating_sub(self.expected_ns) / interval_ns).min(BURST)
+    /// Whether a frame may go now.
+    pub(super) fn may_go(&self, now: Instant, is_late: bool) -> bool {
+        self.expected_ns <= nanoseconds(now) + (BURST - 1) * self.interval_ns(is_late)
     }
 
-    /// So many late frames go.
-    pub(super) fn take(&mut self, now: Instant, frames: u64) {
-        self.expected_ns = self.expected_ns.max(nanoseconds(now)) + frames * self.interval_ns();
+    /// A frame goes.
+    pub(super) fn goes(&mut self, now: Instant, is_late: bool) {
+        self.expected_ns = self.expected_ns.max(nanoseconds(now)) + self.interval_ns(is_late);
     }
 
-    /// Some late frames have to wait.
-    pub(super) fn hold(&mut self) {
-        let interval_ns = self.interval_ns();
-        let at_ns = self.expected_ns.saturating_sub((BURST - TURN) * interval_ns);
-        self.held_until = Some(Instant::from_micros(at_ns.div_ceil(1_000)));
+    /// A frame has to wait.
+    pub(super) fn hold(&mut self, is_late: bool) {
+        let at_ns = self.expected_ns.saturating_sub((BURST - TURN) * self.interval_ns(is_late));
+        let at = Instant::from_micros(at_ns.div_ceil(1_000));
+        self.held_until = Instant::earliest(self.held_until, Some(at));
     }
 }
 
@@ -82,16 +90,17 @@ fn nanoseconds(now: Instant) -> u64 {
 mod tests {
     use super::*;
 
-    /// Frames that have gone by each millisecond, of a backlog of `count` that was seen `gap_us` apart.
-    fn drained(count: u64, gap_us: u64) -> std::vec::Vec<u64> {
+    /// How many of a backlog of `count`, which was seen `gap_us` apart, have gone by each millisecond.
+    fn drained(count: u64, gap_us: u64, is_late: bool) -> std::vec::Vec<u64> {
         let mut pace = Pace::new();
-        (0..count).for_each(|frame| pace.note(frame * gap_us));
+        (0..count).for_each(|frame| pace.note(5_000_000 + frame * gap_us));
         let (mut gone, mut all) = (0, std::vec::Vec::new());
         for millisecond in 0..60_000 {
             let now = Instant::from_micros(1_000_000 + millisecond * 1_000);
-            let frames = pace.room(now).min(count - gone);
-            pace.take(now, frames);
-            gone += frames;
+            while gone < count && pace.may_go(now, is_late) {
+                pace.goes(now, is_late);
+                gone += 1;
+            }
             all.push(gone);
             if gone == count {
                 break;
@@ -101,10 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_bus_backlog_goes_in_bursts_a_reader_holds() {
-        // A reader that sleeps for 5 ms, whenever, holds what comes meanwhile.
+    fn a_reader_that_sleeps_holds_what_comes_meanwhile() {
         for gap_us in [1_000_000, 2_000, 500, 120] {
-            let gone = drained(5_000, gap_us);
+            let gone = drained(5_000, gap_us, true);
             let most = gone.windows(6).map(|window| window[5] - window[0]).max().unwrap();
             assert!(most + BURST <= 280, "{gap_us} us: {most} in 5 ms");
         }
@@ -112,12 +120,40 @@ mod tests {
 
     #[test]
     fn a_backlog_is_caught_up_with() {
-        assert!(drained(5_000, 1_000_000).len() < 1_300);
-        assert!(drained(5_000, 120).len() < 200);
+        assert!(drained(5_000, 1_000_000, true).len() < 2_600);
+        assert!(drained(5_000, 120, true).len() < 400);
     }
 
     #[test]
-    fn what_came_at_once_goes_at_once() {
-        assert!(drained(5_000, 0).len() < 80);
+    fn a_live_stream_is_never_held_up() {
+        // A full bus at 1 Mbit/s, the shortest frames there are, and some more than that.
+        for gap_us in [115, 47, 32] {
+            let mut pace = Pace::new();
+            for frame in 0..50_000 {
+                let now = Instant::from_micros(5_000_000 + frame * gap_us);
+                pace.note(now.as_micros());
+                assert!(pace.may_go(now, false), "frame {frame}, {gap_us} us apart");
+                pace.goes(now, false);
+            }
+        }
+    }
+
+    #[test]
+    fn a_flood_of_a_virtual_bus_goes_on_as_it_came() {
+        // 100,000 frames/s: after the first second nothing waits.
+        let mut pace = Pace::new();
+        let (mut waiting, mut most) = (0_u64, 0);
+        for frame in 0..300_000 {
+            let now = Instant::from_micros(5_000_000 + frame * 10);
+            pace.note(now.as_micros());
+            waiting += 1;
+            while waiting > 0 && pace.may_go(now, false) {
+                pace.goes(now, false);
+                waiting -= 1;
+            }
+            most = most.max(waiting);
+            assert!(frame < 100_000 || waiting == 0, "{waiting} wait at frame {frame}");
+        }
+        assert!(most < 20_000, "{most}");
     }
 }
