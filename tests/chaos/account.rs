@@ -187,7 +187,7 @@ fn check_pc(
         assert_eq!(*to, there.from_peer, "{name}: the two ends' accounts differ");
         assert_eq!(*from, there.to_peer, "{name}: the two ends' accounts differ");
     }
-    result.oldest_us = result.oldest_us.max(check_age(&name, id, board, &own));
+    result.oldest_us = result.oldest_us.max(check_age(field, &name, id, board, &own));
 
     // The board's frames toward it.
     let seen: Vec<Seen> = shown_since(pc, id, all);
@@ -380,12 +380,16 @@ fn shown_since(pc: &Pc, id: u32, all: &[Seen]) -> Vec<Seen> {
     apart(id, all).1.split_off(before.len())
 }
 
-/// No command on the board's bus is older than its limit; how old the oldest is.
-fn check_age(name: &str, id: u32, board: &[Seen], own: &[Seen]) -> u64 {
+/// No command on the board's bus is older than its limit; how old the oldest is. The time in which the board's own clock
+/// stood nobody can count there before another word of the peer's comes: `tests/kernel/pauses.rs` is stricter.
+fn check_age(field: &Field, name: &str, id: u32, board: &[Seen], own: &[Seen]) -> u64 {
     let age = |seen: &Seen| {
         let made = own[usize::try_from(seen.number).unwrap()];
         assert_eq!(made.number, seen.number, "{name}: a frame is missing on its own bus");
-        seen.at_us.saturating_sub(made.at_us)
+        let part =
+            |(from, to): &(u64, u64)| seen.at_us.min(*to).saturating_sub(made.at_us.max(*from));
+        let stood: u64 = field.board.stood.iter().map(part).sum();
+        seen.at_us.saturating_sub(made.at_us).saturating_sub(stood)
     };
     let oldest = board
         .iter()

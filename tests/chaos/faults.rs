@@ -9,6 +9,7 @@ use crate::{
     field::Field,
     lab::Namespace,
     process::{Process, SOON},
+    sys,
     traffic::BUS,
 };
 
@@ -25,6 +26,7 @@ const CABLES: usize = 7;
 /// Faults from a seed.
 pub(crate) struct Storm {
     rng: fastrand::Rng,
+    begin: Instant,
     /// Whether processes are ended in this round. Where none is, the accounts of both ends must agree in everything.
     kills: bool,
     /// When each cable that is bad is to be good again.
@@ -37,7 +39,14 @@ pub(crate) struct Storm {
 impl Storm {
     pub(crate) fn new(mut rng: fastrand::Rng) -> Self {
         let kills = rng.u8(0..3) > 0;
-        Self { rng, kills, bad: [None; CABLES], addresses: [2; CABLES], counts: BTreeMap::new() }
+        Self {
+            rng,
+            begin: Instant::now(),
+            kills,
+            bad: [None; CABLES],
+            addresses: [2; CABLES],
+            counts: BTreeMap::new(),
+        }
     }
 
     /// Faults for so long; in the end everything is whole again.
@@ -67,7 +76,7 @@ impl Storm {
 
     fn note(&mut self, kind: &'static str) {
         *self.counts.entry(kind).or_default() += 1;
-        log(kind);
+        log(kind, self.begin.elapsed());
     }
 
     fn fail(&mut self, field: &mut Field) {
@@ -112,6 +121,7 @@ impl Storm {
         }
         self.bad[number] = Some(Instant::now() + self.between(200, 9_000));
         self.note(kind);
+        log(&format!("cable {}", number + 1), self.begin.elapsed());
     }
 
     fn heal(&mut self, field: &Field, now: Instant) {
@@ -179,7 +189,9 @@ impl Storm {
         let (board, pc) = (&mut field.board, &mut field.pcs[number]);
         if let (Some(clock), true) = (&mut board.clock, self.rng.bool()) {
             self.note("the board's machine paused");
+            let from_us = sys::now_us();
             clock.stands(board.serve.as_mut().unwrap(), length);
+            board.stood.push((from_us, sys::now_us()));
         } else if let Some(clock) = &mut pc.clock {
             self.note("a PC's machine paused");
             clock.stands(pc.connect.as_mut().unwrap(), length);
@@ -347,8 +359,8 @@ fn down_and_up(namespace: &Namespace, length: Duration) {
 }
 
 /// What happens, as it happens, for whoever looks for the reason of a failure.
-fn log(kind: &str) {
+fn log(kind: &str, after: Duration) {
     if std::env::var_os("CANSPAN_CHAOS_VERBOSE").is_some() {
-        println!("      {kind}");
+        println!("      {:>7.2} s: {kind}", after.as_secs_f64());
     }
 }

@@ -36,8 +36,9 @@ pub(crate) struct Board {
     /// Error frames are made here.
     pub(crate) errors: u32,
     history: &'static str,
-    /// Of a board that is a virtual machine, which may be paused.
+    /// Of a board that is a virtual machine, which may be paused; and when it was, in microseconds since the Unix epoch.
     pub(crate) clock: Option<Clock>,
+    pub(crate) stood: Vec<(u64, u64)>,
     pub(crate) serve: Option<Process>,
     /// What had been on the bus when the present process began to look, and the how many-th start that was.
     pub(crate) begun: usize,
@@ -159,6 +160,7 @@ impl Field {
             witness: Witness::start(&namespace),
             source: Source::start(&namespace, BOARD_ID, BOARD_RATE),
             clock: rng.bool().then(|| Clock::of(&namespace)),
+            stood: Vec::new(),
             namespace,
             errors: 0,
             // The small one is overtaken by every longer cut.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    lab::{Namespace, eventually, ip},
+    lab::{Namespace, ip},
     process::Process,
     sys::{CanSocket, Frame},
 };
@@ -318,17 +318,21 @@ fn all_heal(arrangements: &[Arrangement]) {
 /// Waits until a command given from now on has reached the far bus of every site.
 fn wait_for_all(sites: &mut [Site], what: &str) {
     let from: Vec<u64> = sites.iter().map(|site| site.commands).collect();
-    let mut missing = Vec::new();
-    eventually(what, PATIENCE, || {
-        missing.clear();
-        for (site, from) in sites.iter_mut().zip(&from) {
-            if !site.passes(*from) {
-                missing.push(site.name.clone());
-            }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let passes = sites.iter_mut().zip(&from).map(|(site, from)| site.passes(*from));
+        let missing: Vec<usize> =
+            passes.enumerate().filter(|(_, passes)| !passes).map(|(number, _)| number).collect();
+        if missing.is_empty() {
+            return;
+        }
+        if Instant::now() > deadline {
+            let names: Vec<&str> =
+                missing.iter().map(|number| sites[*number].name.as_str()).collect();
+            panic!("not within {PATIENCE:?}: {what}; not at {names:?}");
         }
         thread::sleep(Duration::from_millis(100));
-        missing.is_empty()
-    });
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex},
     thread,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use crate::{
@@ -64,8 +64,7 @@ impl Adapter {
                 let Ok(count @ 1..) = reader.read(&mut bytes) else { return };
                 let mut said = into.lock().unwrap();
                 said.push_str(&String::from_utf8_lossy(&bytes[..count]));
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                noted.lock().unwrap().push((said.len(), now.as_micros() as u64));
+                noted.lock().unwrap().push((said.len(), sys::now_us()));
                 drop(said);
                 let frames = bytes[..count].iter().filter(|byte| **byte == b'\r').count() as u64;
                 thread::sleep(

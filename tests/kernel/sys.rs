@@ -11,6 +11,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     path::Path,
     thread,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Bit 31 of an id: 29-bit.
@@ -148,6 +149,12 @@ pub(crate) fn serial_can() -> io::Result<(File, OwnedFd, String)> {
         let name = name[..libc::IFNAMSIZ].split(|byte| *byte == 0).next().unwrap_or_default();
         Ok((near, far, String::from_utf8_lossy(name).into_owned()))
     }
+}
+
+/// Now, as the kernel stamps frames: in microseconds since the Unix epoch.
+pub(crate) fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
+    u64::try_from(since.as_micros()).expect("a clock that is set")
 }
 
 /// Sends a signal to a process this test started and has not yet waited for.
