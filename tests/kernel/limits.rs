@@ -115,7 +115,7 @@ fn history_beyond_memory_is_refused_in_a_sentence() {
         let arguments = [before, &serve[..], &[history]].concat();
         let ended = Process::start(&place, program, &arguments).finish(SOON);
         assert_eq!(ended.status.code(), Some(1), "{history}: {ended:?}");
-        assert!(ended.err.contains("--history") && ended.err.contains("memory"), "{ended:?}");
+        assert!(ended.err.contains("--history"), "{ended:?}");
         assert!(!ended.err.contains("panicked"), "{ended:?}");
     }
 }
