@@ -4,7 +4,6 @@ use core::time::Duration;
 use std::thread;
 
 use crate::{
-    bursts::burst,
     lab::Pair,
     numbered::Generator,
     plain::{Candump, PythonCan},
@@ -36,13 +35,13 @@ fn candump_and_python_see_everything_after_cut() {
 #[test]
 fn backlog_above_a_readers_buffer_is_paced() {
     const BACKLOG: u64 = 1_500;
-    const LIVE: u64 = 500;
+    const LIVE: u64 = 300;
     let pair = Pair::new();
     let (_server, client) = pair.joined();
     let python = PythonCan::start(&pair.pc, ID, BACKLOG);
     let candump = Candump::start(&pair.pc, "vcan0");
     pair.plug(false);
-    burst(&pair.board, ID, 0..BACKLOG);
+    Generator::start(pair.board.can_sender("vcan0"), ID, BACKLOG, 300).finish();
     client.says("link down");
     // Live frames go on meanwhile, and come behind the others.
     let live = Generator::start(pair.board.can_sender("vcan0"), ID + 1, LIVE, 100);
