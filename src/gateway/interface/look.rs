@@ -91,8 +91,8 @@ impl Interface {
         let is_other = self.has_set && link.is_up && !settings.is_met_by(&set);
         if is_other && !self.is_set_otherwise {
             log::warn!(
-                "{}: somebody has set the controller otherwise: {} bit/s instead of `{settings}`, \
-                 or another mode; it is left so until the interface or canspan starts again",
+                "{}: another program has set the controller: it has {} bit/s and other modes than \
+                 `{settings}`, or one of both; it is left so, restart canspan to set it again",
                 self.name,
                 set.timing.bitrate
             );
@@ -116,9 +116,18 @@ impl Interface {
         }
     }
 
-    /// The one place where a change of state is made and told.
+    /// The one place where a change of state is made and told. What a controller goes through just
+    /// after it was switched off and on is none: else it would be told at each time, here and by peers.
     fn set_health(&mut self, now: Instant, hub: &mut Hub<Heap>, health: Health) {
-        if hub.status().state != health.state {
+        let known = hub.status().state;
+        if let Some(until) = self.watch.settles_at(now)
+            && known.takes_frames()
+            && health.state.takes_frames()
+        {
+            self.recheck_by(until);
+            return hub.set_state(known, health.errors);
+        }
+        if known != health.state {
             self.states.changed(now, format_args!("{}: ", self.name), health);
         }
         hub.set_state(health.state, health.errors);

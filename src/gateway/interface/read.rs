@@ -161,12 +161,12 @@ impl Interface {
                 (false, true) => "their echoes were lost, by an overflow of the socket's buffer?",
                 (false, false) => "does something drop their echoes, or does nobody acknowledge?",
             };
-            log::warn!("{name}: {count} frames were handed over and not confirmed; {why}");
+            log::warn!("{name}: frames handed over and not confirmed: {count}; {why}");
         }
         if let Some(times) = self.account.flushes.take(now) {
             log::warn!(
-                "{name}: switched off and on {times} times, since a frame in the controller was \
-                 older than the age limit; is there another node on the bus, with this bit rate?"
+                "{name}: switched off and on to clear old frames from the controller, times: {times}; is \
+                 another node on the bus, with the same bit rate?"
             );
         }
         self.account.due = None;

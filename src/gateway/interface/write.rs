@@ -31,6 +31,13 @@ pub(super) struct Watch {
     pub(super) due: Option<Instant>,
 }
 
+impl Watch {
+    /// Until when the controller's state says little, as it was switched off and on just before.
+    pub(super) fn settles_at(&self, now: Instant) -> Option<Instant> {
+        self.flushed_at.map(|at| at + FLUSH_PAUSE).filter(|until| *until > now)
+    }
+}
+
 impl Interface {
     pub(in super::super) fn write(
         &mut self,
@@ -100,7 +107,7 @@ impl Interface {
             self.watch.asked_at = Some(now);
             self.look(now, hub);
         }
-        let may_flush = self.watch.flushed_at.is_none_or(|at| now.since(at) >= FLUSH_PAUSE);
+        let may_flush = self.watch.settles_at(now).is_none();
         // Without echo what was taken has left long ago.
         let is_watched = self.has_set && hub.policy().echo == Echo::Bus;
         if is_watched && may_flush && hub.is_handed_too_old(now) {
@@ -118,6 +125,7 @@ impl Interface {
         self.read_last(hub);
         match restarted {
             Ok(()) => {
+                // It was down, if only for a moment.
                 let before = hub.status();
                 hub.set_state(BusState::Down, None);
                 hub.set_state(before.state, before.errors);
