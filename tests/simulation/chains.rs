@@ -135,6 +135,8 @@ impl Chain {
                 let for_us = line.rng.u64(1_000..8_000_000);
                 line.put_to_sleep(number, for_us, false);
             }
+            // Whoever was never heard of cannot be known to have stood.
+            80..93 if !(0..line.hops.len()).all(|hop| line.is_up(hop)) => {}
             80..90 => {
                 let for_us = line.rng.u64(300_000..4_000_000);
                 self.stood.extend((number != LAB).then_some((line.now, line.now + for_us)));
@@ -161,7 +163,10 @@ impl Chain {
         for (number, node) in self.line.nodes.iter().enumerate() {
             // Nobody can know that a process that was restarted is the one before: what that had sent comes back to it,
             // and goes on to those on the other side.
-            let is_excused = self.line.nodes[number..].iter().any(|node| node.life > 1);
+            // So does what it had handed to its kernel, on both sides.
+            let is_excused = self.line.nodes.iter().enumerate().any(|(other, node)| {
+                node.life > 1 && (other >= number || matches!(node.bus, Bus::Real(_)))
+            });
             let (mut last, mut all) = (HashMap::new(), HashSet::new());
             for shown in node.shown.iter().filter(|_| !is_excused) {
                 let came_back = shown.delivered && source(&shown.frame) == number;

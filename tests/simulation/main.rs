@@ -38,7 +38,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 /// Schedules of chains of nodes.
-const CHAINS: u64 = 500;
+const CHAINS: u64 = 2_000;
 /// Schedules of nodes that join their buses in rings.
 const RINGS: u64 = 300;
 
