@@ -17,12 +17,16 @@ const PEACE_US: u64 = 150_000_000;
 /// difference, and a turn.
 const HOP_TOLERANCE_US: u64 = 50_000 + 5_000;
 
+/// A heartbeat after a jump of a clock is there.
+const HEARTBEAT_US: u64 = 1_200_000;
+
 struct Chain {
     line: Line,
     next_fault: u64,
     /// How old a command may be at the far end (microseconds).
     limit_us: u64,
-    /// Times in which a clock stood that is not the lab's: what waited in that node's own socket nobody can judge.
+    /// Times in which a clock stood that is not the lab's, or had just jumped: what waited in a node's own socket then nobody
+    /// can judge.
     stood: Vec<(u64, u64)>,
     /// Whether processes are killed and started again.
     restarts: bool,
@@ -75,8 +79,8 @@ impl Chain {
         // All know each other before the first frame.
         line.run(5_000_000);
         assert!((0..hops).all(|hop| line.is_up(hop)), "a hop is not up");
-        // Echoes that are lost anywhere; and some that come when they are given up, on the far bus: on another one a late echo is
-        // all its gateway knows of when the frame was there.
+        // Echoes that are lost anywhere; and some that come when they are given up, on the far bus: on another one
+        // a late echo is all its gateway knows of when the frame was there.
         let has_late_echoes = line.rng.u8(0..3) == 0;
         for node in &mut line.nodes {
             if let (Bus::Real(controller), true) = (&mut node.bus, has_late_echoes) {
@@ -135,8 +139,8 @@ impl Chain {
                 let for_us = line.rng.u64(1_000..8_000_000);
                 line.put_to_sleep(number, for_us, false);
             }
-            // Whoever was never heard of cannot be known to have stood.
-            80..93 if !(0..line.hops.len()).all(|hop| line.is_up(hop)) => {}
+            // Whoever was not heard of before cannot be known to have stood, nor can anybody know who is new.
+            80..93 if self.restarts || !(0..line.hops.len()).all(|hop| line.is_up(hop)) => {}
             80..90 => {
                 let for_us = line.rng.u64(300_000..4_000_000);
                 self.stood.extend((number != LAB).then_some((line.now, line.now + for_us)));
@@ -144,6 +148,8 @@ impl Chain {
             }
             90..93 => {
                 let by_us = line.rng.u64(100_000..4_000_000);
+                // What is held up on its way before the next heartbeat tells is judged by the old difference.
+                self.stood.push((line.now, line.now + HEARTBEAT_US));
                 line.jump(number, by_us);
             }
             _ => {}
