@@ -38,6 +38,9 @@ const TRIPS_ENOUGH: u32 = 4;
 /// Bounds that contradict each other by more than this (microseconds) are a step. Chosen: twice what
 /// clocks that NTP slews by its most, 500 ppm, drift apart while a bound is believed.
 const STEP_US: i64 = 20_000;
+/// A frame that seems to come from further in the future (microseconds) proves a step. Chosen: more than a
+/// wall clock that was just set may be off by before that is noticed.
+const FUTURE_US: i64 = 150_000;
 /// How much the difference may have grown since another link without a step (microseconds): what it
 /// may be misjudged by, and a part of the time between for drift. Chosen: 200 ppm, the worst of cheap crystals.
 const GROWTH_US: i64 = CLOSE_US / 2;
@@ -108,12 +111,8 @@ impl PeerClock {
     pub(super) fn arrived(&mut self, now: Instant, clock_us: u64) -> Option<Duration> {
         let most = now.as_micros().wrapping_sub(clock_us).cast_signed();
         let known = self.now.and(self.before);
-        if let Some(least) = known.least.filter(|least| least.saturating_sub(most) > STEP_US) {
-            let stood_us = self.difference().unwrap_or(least).saturating_sub(most);
-            self.forget(now);
-            let width_us = known.width_us().max(0);
-            self.now = Bounds { most: Some(most), least: Some(most.saturating_sub(width_us)) };
-            return u64::try_from(stood_us).ok().map(Duration::from_micros);
+        if known.least.is_some_and(|least| least.saturating_sub(most) > STEP_US) {
+            return self.stood(now, most);
         }
         // Held up on its way, or the peer's clock has stood still: the next round trip tells.
         self.is_suspect |= known.most.is_some_and(|known| most.saturating_sub(known) > CLOSE_US);
@@ -128,6 +127,13 @@ impl PeerClock {
         if known.most.is_some_and(|most| least.saturating_sub(most) > STEP_US) {
             self.keep_step(now, clock_us);
             self.forget(now);
+        } else if self.trips == 0 {
+            // Only now is it known what the difference is: the clock may have stood since the greeting, too.
+            let since = self.since;
+            let of_this_link = |step: &&mut Step| step.until_us > 0 && step.at >= since;
+            for step in self.steps.iter_mut().filter(of_this_link) {
+                step.until_us = step.until_us.max(clock_us);
+            }
         }
         self.narrow(now, Bounds { most: None, least: Some(least) });
         self.trips = self.trips.saturating_add(1);
@@ -135,6 +141,24 @@ impl PeerClock {
         if self.is_settled() {
             self.drop_steps(now);
         }
+    }
+
+    /// A frame arrived at `now` that the peer had seen when its clock said `clock_us`. One from the future
+    /// says that our own clock stood; returns for how long.
+    #[must_use]
+    pub(super) fn carried(&mut self, now: Instant, clock_us: u64) -> Option<Duration> {
+        let most = now.as_micros().wrapping_sub(clock_us).cast_signed();
+        let known = self.difference()?;
+        if known.saturating_sub(most) > FUTURE_US { self.stood(now, most) } else { None }
+    }
+
+    /// Our own clock stood: the difference is at most this.
+    fn stood(&mut self, now: Instant, most: i64) -> Option<Duration> {
+        let stood_us = self.difference()?.saturating_sub(most);
+        let width_us = self.now.and(self.before).width_us().max(0);
+        self.forget(now);
+        self.now = Bounds { most: Some(most), least: Some(most.saturating_sub(width_us)) };
+        u64::try_from(stood_us).ok().map(Duration::from_micros)
     }
 
     fn narrow(&mut self, now: Instant, bounds: Bounds) {
@@ -366,6 +390,36 @@ mod tests {
         }
         pair.now_us += 10_000;
         assert!(pair.age_us() < 2_000, "{}", pair.age_us());
+    }
+
+    #[test]
+    fn a_pause_between_greeting_and_ping_makes_nothing_younger() {
+        let mut pair = Pair::new();
+        pair.run(30);
+        pair.now_us += 5_000;
+        pair.clock.greeted(at(pair.now_us), pair.now_us - 1_000 - pair.behind_us);
+        pair.now_us += 5_000;
+        let seen_us = pair.now_us - pair.behind_us;
+        let pause_us = 2_000_000;
+        pair.now_us += pause_us + 5_000;
+        pair.behind_us += pause_us;
+        pair.trip();
+        assert!(pair.age_of(seen_us) >= pause_us, "{}", pair.age_of(seen_us));
+    }
+
+    #[test]
+    fn a_frame_from_the_future_says_that_our_clock_stood() {
+        let mut pair = Pair::new();
+        pair.run(30);
+        pair.behind_us -= 1_000_000;
+        let seen_us = pair.now_us - pair.behind_us;
+        let now = at(pair.now_us + 2_000);
+        let stood = pair.clock.carried(now, seen_us).unwrap();
+        assert!((990..1_010).contains(&stood.as_millis()), "{stood:?}");
+        // What was seen half a second before that is so old.
+        pair.now_us += 2_000;
+        assert!(pair.age_of(seen_us - 500_000) >= 500_000);
+        assert_eq!(pair.clock.carried(now, seen_us), None);
     }
 
     #[test]

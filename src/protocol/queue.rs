@@ -418,10 +418,12 @@ impl<S: Slots> Queue<S> {
         self.offered.clear();
     }
 
-    /// Every frame that waits or is in the kernel's hands is so much older than was thought.
-    pub(super) fn age(&mut self, by: Duration) {
-        for slot in self.slots.as_mut() {
+    /// Every frame of a lane is so much older than was thought.
+    pub(super) fn age(&mut self, lane: usize, by: Duration) {
+        let mut number = self.lanes.get(lane).map_or(NONE, |queue| queue.head);
+        while let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) {
             slot.born = slot.born - by;
+            number = slot.next;
         }
     }
 

@@ -48,8 +48,8 @@ const CLEARLY_LATER: Duration = Duration::from_millis(200);
 /// So do the echoes of so many that were handed over after it was [`STUCK`]: by then a controller has one
 /// frame beside it at most, and a gap to send it in behind each.
 const OVERTAKEN_MAX: u16 = 4;
-/// Given-up frames whose echo is still recognised. Chosen: four times what a real interface is handed.
-const GHOSTS_MAX: usize = 64;
+/// Given-up frames whose echo is still recognised. Chosen: eight times what a real interface is handed.
+const GHOSTS_MAX: usize = 128;
 
 /// A frame that was given up; the kernel may still send it.
 #[derive(Clone, Copy, Debug)]
