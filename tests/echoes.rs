@@ -342,8 +342,9 @@ fn controllers_overflow_is_counted_once() -> Result {
 
 #[test]
 fn old_frames_are_flushed_from_a_controller_set_here() -> Result {
-    let adapter = Adapter::new()?;
-    let name = adapter.name.as_str();
+    let mut adapter = Adapter::new()?;
+    let name = adapter.name.clone();
+    let name = name.as_str();
     let settings = Settings {
         timing: BitTiming { bitrate: 500_000, sample_point: 0 },
         data_timing: None,
@@ -354,7 +355,10 @@ fn old_frames_are_flushed_from_a_controller_set_here() -> Result {
     let interface = Interface::new(name.to_owned(), limit, false).with_settings(Some(settings));
     let mut rig = Rig::new(interface)?;
     rig.exchange();
-    // As a controller that nobody acknowledges: it has echoes, and they do not come.
+    // As a controller that nobody acknowledges: it is error-passive, and its echoes do not come.
+    write!(adapter.line, "sp130000\r")?;
+    let is_passive = |hub: &Hub<Heap>| hub.status().state == BusState::ErrorPassive;
+    rig.read_until("error-passive", is_passive)?;
     let policy = *rig.board[0].policy();
     rig.board[0].set_policy(Policy { echo: Echo::Bus, ..policy });
     run("tc", &["qdisc", "add", "dev", name, "clsact"])?;
@@ -367,6 +371,8 @@ fn old_frames_are_flushed_from_a_controller_set_here() -> Result {
     assert!(rig.board[0].is_busy(), "they are not old yet");
     rig.pass(Duration::from_millis(200));
     assert_eq!(rig.outcome(Outcome::Failed), 2, "they were old, and are forgotten");
+    assert!(is_passive(&rig.board[0]), "a state that may last for a moment only is not told");
+    rig.pass(Duration::from_secs(1));
     assert_eq!(rig.board[0].status().state, BusState::Up);
     run("tc", &["qdisc", "del", "dev", name, "clsact"])?;
     rig.send(1);
