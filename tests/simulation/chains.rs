@@ -90,9 +90,8 @@ impl Chain {
         if let (Some(Bus::Real(controller)), true) =
             (line.nodes.last_mut().map(|node| &mut node.bus), has_late_echoes)
         {
-            controller.tardy = [0, 3][line.rng.usize(0..2)];
+            controller.tardy = [0, 3, 30][line.rng.usize(0..3)];
             // Only so many that were given up are remembered.
-            controller.lossy = controller.lossy.min(if controller.tardy > 0 { 3 } else { 200 });
         }
         for node in &mut line.nodes {
             node.period =
