@@ -38,9 +38,6 @@ const TRIPS_ENOUGH: u32 = 4;
 /// Bounds that contradict each other by more than this (microseconds) are a step. Chosen: twice what
 /// clocks that NTP slews by its most, 500 ppm, drift apart while a bound is believed.
 const STEP_US: i64 = 20_000;
-/// A frame that seems to come from further in the future (microseconds) proves a step. Chosen: more than a
-/// wall clock that was just set may be off by before that is noticed.
-const FUTURE_US: i64 = 150_000;
 /// How much the difference may have grown since another link without a step (microseconds): what it
 /// may be misjudged by, and a part of the time between for drift. Chosen: 200 ppm, the worst of cheap crystals.
 const GROWTH_US: i64 = CLOSE_US / 2;
@@ -143,21 +140,13 @@ impl PeerClock {
         }
     }
 
-    /// A frame arrived at `now` that the peer had seen when its clock said `clock_us`. One from the future
-    /// says that our own clock stood; returns for how long.
-    #[must_use]
-    pub(super) fn carried(&mut self, now: Instant, clock_us: u64) -> Option<Duration> {
-        let most = now.as_micros().wrapping_sub(clock_us).cast_signed();
-        let known = self.difference()?;
-        if known.saturating_sub(most) > FUTURE_US { self.stood(now, most) } else { None }
-    }
-
     /// Our own clock stood: the difference is at most this.
     fn stood(&mut self, now: Instant, most: i64) -> Option<Duration> {
-        let stood_us = self.difference()?.saturating_sub(most);
+        let before = self.difference()?;
         let width_us = self.now.and(self.before).width_us().max(0);
         self.forget(now);
         self.now = Bounds { most: Some(most), least: Some(most.saturating_sub(width_us)) };
+        let stood_us = before.saturating_sub(self.difference()?);
         u64::try_from(stood_us).ok().map(Duration::from_micros)
     }
 
@@ -405,21 +394,6 @@ mod tests {
         pair.behind_us += pause_us;
         pair.trip();
         assert!(pair.age_of(seen_us) >= pause_us, "{}", pair.age_of(seen_us));
-    }
-
-    #[test]
-    fn a_frame_from_the_future_says_that_our_clock_stood() {
-        let mut pair = Pair::new();
-        pair.run(30);
-        pair.behind_us -= 1_000_000;
-        let seen_us = pair.now_us - pair.behind_us;
-        let now = at(pair.now_us + 2_000);
-        let stood = pair.clock.carried(now, seen_us).unwrap();
-        assert!((990..1_010).contains(&stood.as_millis()), "{stood:?}");
-        // What was seen half a second before that is so old.
-        pair.now_us += 2_000;
-        assert!(pair.age_of(seen_us - 500_000) >= 500_000);
-        assert_eq!(pair.clock.carried(now, seen_us), None);
     }
 
     #[test]

@@ -120,16 +120,11 @@ impl<M: Memory> Hub<M> {
         if !self.queue.has_room(amount) {
             return Err(Refusal::FULL);
         }
-        let newest_us = newest(frames, *last_us, offset_us);
         let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
-        let stood = peer.clock.carried(now, newest_us);
         let (clock, progress) = (peer.clock, &mut peer.inbound.progress);
         let position = progress.position.checked_add(amount as u64).ok_or(Refusal::PROTOCOL)?;
         progress.position = position;
         progress.frames += amount as u64;
-        if let Some(stood) = stood {
-            self.queue.age(number, stood);
-        }
         let patience = ON_TIME + clock.doubt().min(DOUBT_MAX);
         let mut rest = frames;
         while let Some((frame, delta_us, after)) = entry::decode(rest) {
@@ -391,17 +386,6 @@ impl<M: Memory> Hub<M> {
                     && outbound.cursor.position == self.position())
         })
     }
-}
-
-/// The latest moment on the peer's clock at which one of these frames was seen.
-fn newest(mut frames: &[u8], mut last_us: u64, offset_us: i64) -> u64 {
-    let mut newest_us = 0;
-    while let Some((_, delta_us, rest)) = entry::decode(frames) {
-        last_us = last_us.wrapping_add(delta_us);
-        newest_us = newest_us.max(last_us.wrapping_add_signed(offset_us.wrapping_neg()));
-        frames = rest;
-    }
-    newest_us
 }
 
 fn is_stale(now: Instant, entry: &Entry, max_age_us: u64) -> bool {
