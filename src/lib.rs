@@ -35,6 +35,7 @@
 //! - `cli`: the command line, from words to a valid command or a sentence that says what is wrong.
 //! - `text`: frames as people write them, in the formats of `candump` and `cansend`.
 //! - `logging`: the log, for a terminal or the journal.
+//! - `random`: numbers that do not repeat, also on a board without entropy at boot.
 //! - `service`: what the service manager is told, as sd_notify(3) has it.
 //! - `sys`: the system calls no crate wraps as they are needed, and the only `unsafe`.
 //!
@@ -60,6 +61,8 @@ pub mod logging;
 #[cfg(feature = "std")]
 pub mod net;
 pub mod protocol;
+#[cfg(feature = "std")]
+pub mod random;
 #[cfg(feature = "std")]
 pub mod service;
 #[cfg(feature = "std")]

@@ -16,7 +16,15 @@ pub fn init_logging(verbose: bool) {
     let in_journal = is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
     let level = if verbose { "debug" } else { "info" };
     // Of other crates only what has gone wrong: their debug messages are not about CAN.
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| format!("warn,canspan={level}"));
+    let default = format!("warn,canspan={level}");
+    let wanted = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
+    let (filter, problem) = match wanted {
+        Some(filter) => match problem_with(&filter) {
+            None => (filter, None),
+            Some(problem) => (default, Some(problem)),
+        },
+        None => (default, None),
+    };
     let outcome = env_logger::Builder::new()
         .parse_filters(&filter)
         .target(env_logger::Target::Pipe(Box::new(Unhurried::default())))
@@ -27,6 +35,28 @@ pub fn init_logging(verbose: bool) {
     if outcome.is_err() {
         log::debug!("the log was set up before");
     }
+    if let Some(problem) = problem {
+        log::warn!("{problem}");
+    }
+}
+
+/// What is wrong with the value of `RUST_LOG`. The library takes a word it does not know for the
+/// name of a crate, and then logs nothing of this one.
+fn problem_with(filter: &str) -> Option<String> {
+    let (directives, _) = filter.split_once('/').unwrap_or((filter, ""));
+    for directive in directives.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let (target, level) = directive.split_once('=').unwrap_or(("", directive));
+        // A target alone stands for all of its levels.
+        let is_known = |text: &str| text.parse::<log::LevelFilter>().is_ok() || text.is_empty();
+        let is_target = target.is_empty() && level.split("::").next() == Some("canspan");
+        if !is_known(level.trim()) && !is_target {
+            return Some(format!(
+                "RUST_LOG={filter} is ignored: {directive} is no level; the levels are error, \
+                 warn, info, debug, trace and off"
+            ));
+        }
+    }
+    None
 }
 
 /// Standard error for one who cannot wait: where its reader is stuck, lines are dropped, and their
@@ -91,6 +121,18 @@ mod tests {
         assert_eq!(prefix(Level::Error, false), "");
         assert_eq!(prefix(Level::Error, true), "<3>");
         assert_eq!(prefix(Level::Info, true), "<6>");
+    }
+
+    #[test]
+    fn unknown_level_is_reported_with_those_there_are() {
+        for good in ["info", "warn,canspan=debug", "canspan", "canspan::net=trace", "off", "INFO,"]
+        {
+            assert_eq!(problem_with(good), None, "{good}");
+        }
+        for bad in ["foo", "canspan=loud", "inof", "warn,foo"] {
+            let problem = problem_with(bad).unwrap();
+            assert!(problem.contains("is no level") && problem.contains("debug"), "{problem}");
+        }
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// watchdog time that makes sense on a small board.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// Shortest pause between two signs of life. Chosen: a loop that does nothing else must not keep a
+/// processor busy, and no manager's own clock is finer.
+const PULSE_MIN: Duration = Duration::from_millis(10);
+
 /// A service manager that wants to be told.
 #[derive(Debug)]
 pub struct Manager {
@@ -171,7 +175,7 @@ fn pulse(usec: Option<String>, whose: Option<String>, pid: u32) -> Option<Durati
         return None;
     }
     let usec = usec?.parse().ok().filter(|usec| *usec > 0)?;
-    Some(Duration::from_micros(usec) / 2)
+    Some((Duration::from_micros(usec) / 2).max(PULSE_MIN))
 }
 
 #[cfg(test)]
@@ -284,6 +288,7 @@ mod tests {
         assert_eq!(of("10000000", Some("42")), Some(Duration::from_secs(5)));
         assert_eq!(of("10000000", Some("43")), None);
         assert_eq!(of("10000000", Some("")), None);
+        assert_eq!(of("1", None), Some(PULSE_MIN), "the loop would spin");
         assert_eq!(of("0", None), None);
         assert_eq!(of("soon", None), None);
         assert_eq!(pulse(None, None, 42), None);

@@ -386,6 +386,19 @@ pub fn enter_network_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether this process was started with SIGHUP ignored, as nohup(1) does.
+#[must_use]
+pub fn is_hangup_ignored() -> bool {
+    let mut action = core::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only writes the present one to `action`, which has room for
+    // it; all zeros is a valid value, so it is one even if the call fails.
+    let action = unsafe {
+        libc::sigaction(libc::SIGHUP, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Lets a TCP socket count as readable only from so many bytes on (`SO_RCVLOWAT` in `socket(7)`).
 pub fn set_low_water(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)

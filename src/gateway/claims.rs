@@ -4,8 +4,6 @@
 //! A claim is a socket with a name of the kernel's, which it frees when the process dies, however
 //! it dies. Such names belong to a network namespace, as interfaces do.
 
-use core::hash::{Hash, Hasher};
-use std::hash::DefaultHasher;
 use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +12,7 @@ use std::rc::Rc;
 
 use super::LINKS_MAX;
 use crate::bus::{Namespace, inside};
+use crate::random::fnv1a;
 
 /// One of our buses, by its hub, and the identity of a peer's.
 pub(super) type Joined = (usize, u64);
@@ -70,10 +69,12 @@ pub(super) fn bus_id(interface: &str) -> Option<u64> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     // The thread's, as its sockets are.
     let namespace = std::fs::metadata("/proc/thread-self/ns/net").ok()?.ino();
-    // Without a random key: all processes must find the same.
-    let mut hasher = DefaultHasher::new();
-    (boot.trim(), namespace, interface).hash(&mut hasher);
-    Some(hasher.finish().max(1))
+    Some(identity(boot.trim(), namespace, interface))
+}
+
+/// All processes must find the same, whichever compiler built them.
+fn identity(boot: &str, namespace: u64, interface: &str) -> u64 {
+    fnv1a(format!("{boot} {namespace} {interface}").as_bytes()).max(1)
 }
 
 #[cfg(test)]
@@ -92,6 +93,12 @@ mod tests {
         assert!(!theirs.claim("claimtest0", (0, id)));
         ours.keep(|_| false);
         assert!(theirs.claim("claimtest0", (0, id)));
+    }
+
+    #[test]
+    fn identity_is_the_same_in_every_build() {
+        let boot = "0f3ee3ff-5a43-4a09-8a2c-6a2b1a5b6c7d";
+        assert_eq!(identity(boot, 4_026_531_840, "can0"), 0x9638_77E3_10E8_0957);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! A peer we dial, for ever: which bus of it, into which of ours, and when to try again.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::memory::Heap;
+use super::rate_limit::RateLimit;
+use super::session::Session;
 use crate::cli::Endpoint;
-use crate::net::Backoff;
+use crate::net::{self, Backoff};
 use crate::protocol::time::Instant;
-use crate::protocol::{Hub, Link, LinkOptions, Place};
+use crate::protocol::wire::Refusal;
+use crate::protocol::{Ended, Hub, Link, LinkOptions, Place};
 
 /// What is asked of the peer.
 #[derive(Clone, Debug)]
@@ -46,11 +50,22 @@ pub struct Dialler {
     pub options: LinkOptions,
     /// How far it is.
     pub stage: Stage,
+    /// In which order to try the peer's addresses.
+    pub order: net::Order,
+    /// What was logged lately of its links: that one came up, that one went down.
+    pub(super) ups: RateLimit,
+    pub(super) downs: RateLimit,
     backoff: Backoff,
     /// The last problem told and when, so that it is told once a minute at most.
     told: Option<(String, Instant)>,
 }
 
+/// How long a link must have lived before the next pause is a short one again: a peer that greets and
+/// then breaks the rules would be dialled many times a second. Chosen: longer than it takes to break
+/// them, shorter than any cut of a connection that is of use.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// Lines of a kind for one dialled link in one [`SPAN`](super::rate_limit::SPAN).
+const LINES_MAX: u32 = 5;
 /// How often the same problem is told. Chosen: a night without the board is some hundred lines.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Longest pause while the peer cannot be reached. Chosen: with the longest attempt, 3 s, a peer is
@@ -65,7 +80,17 @@ impl Dialler {
     #[must_use]
     pub fn new(endpoint: Endpoint, wish: Wish, options: LinkOptions, now: Instant) -> Self {
         let stage = Stage::Waiting(now);
-        Self { endpoint, wish, options, stage, backoff: Backoff::default(), told: None }
+        Self {
+            endpoint,
+            wish,
+            options,
+            stage,
+            order: net::Order::default(),
+            ups: RateLimit::new(LINES_MAX),
+            downs: RateLimit::new(LINES_MAX),
+            backoff: Backoff::default(),
+            told: None,
+        }
     }
 
     /// A link for a new connection.
@@ -100,14 +125,40 @@ impl Dialler {
         }
     }
 
-    /// A link is up.
-    pub fn reached(&mut self) {
+    /// A link to this address of the peer is up.
+    pub fn reached(&mut self, address: SocketAddr) {
         self.told = None;
+        self.order = net::Order { first: Some(address), last: None };
     }
 
-    /// A link that was up has ended, and nothing speaks against the next one: it is dialled at once.
-    pub fn settled(&mut self) {
-        self.backoff.reset();
+    /// A link is over: when to dial again.
+    pub(super) fn link_ended(&mut self, now: Instant, session: &Session, ended: Ended) {
+        let was_live = session.link.was_live();
+        // The next one would soon end the same way.
+        if was_live && !is_displaced(ended) && now.since(session.since) >= SETTLED_AFTER {
+            self.backoff.reset();
+        }
+        if ended == Ended::NoGreeting || ended == Ended::NotCanspan {
+            // Whatever listens there: another address of the name may be the peer's.
+            self.order = net::Order { first: None, last: Some(session.peer) };
+        }
+        let is_cut = matches!(ended, Ended::Closed | Ended::Silent);
+        if was_live && is_cut { self.retry_unreached(now) } else { self.retry(now) }
+    }
+
+    /// When to call [`Dialler::catch_up`].
+    #[must_use]
+    pub fn log_timeout(&self) -> Option<Instant> {
+        Instant::earliest(self.ups.poll_timeout(), self.downs.poll_timeout())
+    }
+
+    /// Logs how often the link came and went without being told.
+    pub fn catch_up(&mut self, now: Instant) {
+        for (limit, what) in [(&mut self.ups, "up"), (&mut self.downs, "down")] {
+            if let Some(sum) = limit.catch_up(now) {
+                log::warn!("link to {} went {what} {sum} more times", self.endpoint);
+            }
+        }
     }
 
     /// Whether a problem is news.
@@ -129,4 +180,10 @@ impl Dialler {
             _ => None,
         }
     }
+}
+
+/// Whether a link ended because something else joins the two buses.
+fn is_displaced(ended: Ended) -> bool {
+    let (Ended::Refused(why) | Ended::WeRefused(why)) = ended else { return false };
+    [Refusal::LOOP, Refusal::RING, Refusal::REPLACED].contains(&why)
 }

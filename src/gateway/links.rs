@@ -5,48 +5,24 @@ use core::time::Duration;
 use std::net::TcpStream;
 
 use super::dialler::{Dialler, Stage};
+use super::link_log::{LinkLog, more};
 use super::memory::Heap;
 use super::session::Session;
-use super::{Gateway, Job, LINKS_MAX, Notice, counters, is_rare, reason};
+use super::{Gateway, Job, LINKS_MAX, Notice, counters, reason};
 use crate::net;
 use crate::protocol::time::Instant;
-use crate::protocol::wire::Refusal;
 use crate::protocol::{Ended, Event, Hub, Link};
 
 impl Gateway {
     pub(super) fn accept(&mut self, now: Instant, stream: TcpStream, peer: SocketAddr) {
-        if self.is_ending() || net::prepare(&stream, self.silence()).is_err() {
+        if self.is_ending()
+            || net::prepare(&stream, self.silence()).is_err()
+            || !self.make_room(now)
+        {
             return;
         }
-        let id = self.link_id();
-        let mut link = Link::accept(now, id, self.accept_options);
-        self.make_room(now);
-        if self.sessions.len() < LINKS_MAX {
-            self.sessions.push(Session::new(link, stream, peer, None, now));
-            return;
-        }
-        link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
-        Session::new(link, stream, peer, None, now).write(now, &mut self.hubs);
-        if is_rare(now, &mut self.told_full) {
-            log::warn!("refused {peer}: there are {LINKS_MAX} links already");
-        }
-    }
-
-    /// Where there is no place left, whoever has connected and does not greet makes room for one who
-    /// may.
-    fn make_room(&mut self, now: Instant) {
-        if self.sessions.len() < LINKS_MAX {
-            return;
-        }
-        let silent = self.sessions.iter().enumerate();
-        let is_silent = |session: &Session| session.dialler.is_none() && !session.link.was_live();
-        let silent = silent.filter(|(_, session)| is_silent(session));
-        let oldest = silent.min_by_key(|(_, session)| session.link.id());
-        if let Some((number, _)) = oldest {
-            let mut session = self.sessions.swap_remove(number);
-            session.link.close(now, &mut self.hubs, Ended::NoGreeting);
-            self.ended(now, &session);
-        }
+        let link = Link::accept(now, self.link_id(), self.accept_options);
+        self.sessions.push(Session::new(link, stream, peer, None, peer.to_string(), now));
     }
 
     pub(super) fn connected(
@@ -57,21 +33,23 @@ impl Gateway {
         peer: SocketAddr,
     ) {
         let (id, silence) = (self.link_id(), self.silence());
-        self.make_room(now);
+        let dialled = self.sessions.iter().filter(|session| session.dialler.is_some()).count();
+        let has_room = dialled < LINKS_MAX && self.make_room(now);
         let Some(dialler) = self.diallers.get_mut(number) else { return };
         if dialler.stage == Stage::Stopped {
             return;
         }
         let link = dialler.link(now, id).filter(|_| net::prepare(&stream, silence).is_ok());
         match link {
-            Some(link) if self.sessions.len() < LINKS_MAX => {
+            Some(link) if has_room => {
                 dialler.stage = Stage::Connected;
-                self.sessions.push(Session::new(link, stream, peer, Some(number), now));
+                let name = dialler.endpoint.to_string();
+                self.sessions.push(Session::new(link, stream, peer, Some(number), name, now));
             }
             _ => {
                 let problem =
                     format!("no link to {}: there are {LINKS_MAX} already", dialler.endpoint);
-                if self.sessions.len() >= LINKS_MAX && dialler.is_news(now, &problem) {
+                if !has_room && dialler.is_news(now, &problem) {
                     log::warn!("{problem}; trying on");
                 }
                 dialler.retry(now);
@@ -101,7 +79,8 @@ impl Gateway {
                 service.note();
             }
             let dialler = session.dialler;
-            let notice = tell(now, &mut self.diallers, &self.hubs, session, event);
+            let log = &mut self.link_log;
+            let notice = tell(now, &mut self.diallers, log, &self.hubs, session, event);
             if let (Some(dialler), Some(notice)) = (dialler, notice) {
                 job.notice(self, dialler, &notice)?;
             }
@@ -116,48 +95,58 @@ impl Gateway {
             let sessions = &self.sessions;
             let needs = |session: &Session, pair| session.joined == Some(pair);
             self.claims.keep(|pair| sessions.iter().any(|session| needs(session, pair)));
-            self.ended(now, &session);
-            if let (Some(dialler), Some(ended)) = (session.dialler, session.link.ended()) {
+            let notice = session.dialler.zip(session.link.ended());
+            self.ended(now, session);
+            if let Some((dialler, ended)) = notice {
                 job.notice(self, dialler, &Notice::Ended(ended))?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn ended(&mut self, now: Instant, session: &Session) {
+    pub(super) fn ended(&mut self, now: Instant, mut session: Session) {
         if let Some(service) = &mut self.service {
             service.note();
         }
-        let (peer, ended) = (session.peer, session.link.ended().unwrap_or(Ended::Closed));
+        if let Some(sum) = session.missing.settle() {
+            session.tell_missing(&self.hubs, sum);
+        }
+        let (name, ended) = (&session.name, session.link.ended().unwrap_or(Ended::Closed));
         let why = reason(ended);
+        let place = session.link.place().and_then(|place| {
+            let hub = self.hubs.get(place.hub)?;
+            Some((hub, hub.peer_status(place.peer)?, hub.has_carried(place.peer)))
+        });
+        let was_live = session.link.was_live();
+        let has_carried = place.is_some_and(|(_, _, has_carried)| has_carried);
+        let is_question = matches!(ended, Ended::Listed | Ended::Asked(_));
         let dialler = session.dialler.and_then(|number| self.diallers.get_mut(number));
-        let name = dialler.as_ref().map_or_else(|| peer.to_string(), |d| d.endpoint.to_string());
-        let is_news = match dialler {
+        let told = match dialler {
             Some(dialler) => {
-                let is_news = dialler.is_news(now, &why);
-                // The next one would soon end the same way.
-                if session.link.was_live() && !is_displaced(ended) {
-                    dialler.settled();
-                }
-                dialler.retry(now);
-                is_news
+                let told = match was_live {
+                    true => dialler.downs.allow(now, 1),
+                    false => dialler.is_news(now, &why).then_some(1),
+                };
+                dialler.link_ended(now, &session, ended);
+                told
             }
-            None => session.link.was_live() || is_rare(now, &mut self.told_stranger),
+            None if was_live => {
+                self.link_log.down.get_mut(usize::from(has_carried)).and_then(|l| l.allow(now, 1))
+            }
+            None if is_question => None,
+            None => self.link_log.failed.allow(now, 1),
         };
-        let place = session.link.place();
-        let hub = place.and_then(|place| self.hubs.get(place.hub));
-        match (hub, place.filter(|_| session.link.was_live())) {
-            (Some(hub), Some(place)) => {
-                log::info!("{}: link down: {name}: {why}", hub.name());
-                if let Some(status) = hub.peer_status(place.peer) {
-                    log::info!("{}", counters(hub, &name, &status));
-                }
+        let Some(more) = told.map(more) else { return };
+        match place.filter(|_| was_live) {
+            Some((hub, status, _)) => {
+                log::info!("{}: link down: {name}: {why}{more}", hub.name());
+                log::info!("{}", counters(hub, name, &status));
             }
-            _ if is_news && !matches!(ended, Ended::Listed | Ended::Asked(_)) => {
-                let bus = hub.map_or(String::new(), |hub| format!("{}: ", hub.name()));
-                log::warn!("{bus}{name}: no link: {why}");
+            None if !is_question => {
+                let bus = place.map_or(String::new(), |(hub, ..)| format!("{}: ", hub.name()));
+                log::warn!("{bus}{name}: no link: {why}{more}");
             }
-            _ => {}
+            None => {}
         }
     }
 
@@ -171,43 +160,50 @@ impl Gateway {
                 }
                 dialler.stage = Stage::Dialling;
                 let inbox = self.runtime.inbox.clone();
-                let task = net::dial(number, dialler.endpoint.clone(), inbox);
+                let (endpoint, resolver) = (dialler.endpoint.clone(), self.resolver.clone());
+                let task = net::dial(number, endpoint, dialler.order, resolver, inbox);
                 self.runtime.spawn(task);
             }
         }
     }
 }
 
-/// Whether a link ended because something else joins the two buses.
-fn is_displaced(ended: Ended) -> bool {
-    let (Ended::Refused(why) | Ended::WeRefused(why)) = ended else { return false };
-    [Refusal::LOOP, Refusal::RING, Refusal::REPLACED].contains(&why)
-}
-
 /// Logs an event of a link, and makes a notice of it.
 fn tell(
     now: Instant,
     diallers: &mut [Dialler],
+    log: &mut LinkLog,
     hubs: &[Hub<Heap>],
     session: &mut Session,
     event: Event,
 ) -> Option<Notice<'static>> {
-    let hub = session.link.place().and_then(|place| hubs.get(place.hub));
+    let place = session.link.place();
+    let hub = place.and_then(|place| hubs.get(place.hub));
     let name = hub.map_or("", Hub::name);
     let dialler = session.dialler.and_then(|number| diallers.get_mut(number));
-    let peer =
-        dialler.as_ref().map_or_else(|| session.peer.to_string(), |d| d.endpoint.to_string());
+    let peer = &session.name;
     match event {
         Event::Up { restarted } => {
-            if let Some(dialler) = dialler {
-                dialler.reached();
+            let told = match dialler {
+                Some(dialler) => {
+                    dialler.reached(session.peer);
+                    dialler.ups.allow(now, 1)
+                }
+                None => {
+                    let known = place.zip(hub).is_some_and(|(at, hub)| hub.has_carried(at.peer));
+                    log.up.get_mut(usize::from(known)).and_then(|limit| limit.allow(now, 1))
+                }
+            };
+            if let Some(more) = told.map(more) {
+                let note = if restarted { "; the peer was restarted meanwhile" } else { "" };
+                log::info!("{name}: link up: {peer}{note}{more}");
             }
-            let note = if restarted { "; the peer was restarted meanwhile" } else { "" };
-            log::info!("{name}: link up: {peer}{note}");
             Some(Notice::Up)
         }
         Event::Missing(frames) => {
-            log::warn!("{name}: {peer}: {frames} frames of its bus are missing, lost or too old");
+            if let Some(sum) = session.missing.allow(now, frames) {
+                session.tell_missing(hubs, sum);
+            }
             None
         }
         Event::Bus(status) => {

@@ -12,11 +12,14 @@ mod claims;
 pub mod clock;
 pub mod dialler;
 mod interface;
+mod link_log;
 mod links;
 mod memory;
 mod namespace;
 pub mod pace;
+mod places;
 mod print;
+mod rate_limit;
 mod report;
 pub mod runtime;
 mod service;
@@ -27,9 +30,7 @@ mod status;
 mod wait;
 
 use core::cell::RefCell;
-use core::hash::BuildHasher;
 use core::time::Duration;
-use std::hash::RandomState;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -47,23 +48,30 @@ use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
 use crate::protocol::{Ended, Hub, LinkOptions, PeerStatus, Policy};
+use crate::random::random_id;
 use claims::Claims;
 use clock::WallClock;
 use dialler::{Dialler, Stage, Wish};
+use link_log::{LinkLog, more};
 use namespace::{Home, watch};
+use places::SESSIONS_MAX;
+use rate_limit::RateLimit;
 use runtime::{Input, Runtime, Signal};
 use service::Service;
 use session::Session;
 use siblings::Siblings;
 use status::Meter;
 
-/// Most links at once. Chosen: more clients than one bus has ever been seen to have, and their
-/// buffers stay below 1 MiB.
+/// Most links at once, without connections that are not links yet or no longer. Chosen: more clients
+/// than one bus has ever been seen to have, and their buffers stay below 1 MiB.
 pub const LINKS_MAX: usize = 64;
 /// Most buses of one process.
 pub const BUSES_MAX: usize = 16;
 /// How long the end may take: what was accepted is delivered first, within a second in all.
 const END_WITHIN: Duration = Duration::from_millis(800);
+/// How long the buses are read at the end. Chosen: 4 MiB, the largest buffer of a socket, take a small
+/// board a tenth of that.
+const LAST_READ: Duration = Duration::from_millis(300);
 /// How often buses and links are given a turn before the loop looks for input again.
 const ROUNDS_MAX: usize = 4;
 /// Bytes read from a connection at once: four of the largest records.
@@ -137,9 +145,13 @@ pub struct Gateway {
     buffer: Box<[u8]>,
     next_link: u32,
     end_by: Option<Instant>,
-    told_full: Option<Instant>,
-    told_accept: Option<Instant>,
-    told_stranger: Option<Instant>,
+    /// Whether the last round moved frames to a bus, so that there may be more.
+    has_bus_work: bool,
+    /// The buses that are not waited for now: a bit for each.
+    paced: u32,
+    link_log: LinkLog,
+    told_wait: RateLimit,
+    resolver: net::Resolver,
     meter: Meter,
     service: Option<Service>,
 }
@@ -153,7 +165,7 @@ impl Gateway {
         Ok(Self {
             hubs: Vec::with_capacity(BUSES_MAX),
             buses: Vec::with_capacity(BUSES_MAX),
-            sessions: Vec::with_capacity(LINKS_MAX),
+            sessions: Vec::with_capacity(SESSIONS_MAX),
             diallers: Vec::new(),
             accept_options: guarded(accept_options),
             expecting: Vec::new(),
@@ -167,9 +179,11 @@ impl Gateway {
             buffer: vec![0; READ_SIZE].into_boxed_slice(),
             next_link: 1,
             end_by: None,
-            told_full: None,
-            told_accept: None,
-            told_stranger: None,
+            has_bus_work: false,
+            paced: 0,
+            link_log: LinkLog::default(),
+            told_wait: RateLimit::new(1),
+            resolver: net::Resolver::default(),
             meter: Meter::new(clock::now()),
             service: None,
         })
@@ -189,10 +203,10 @@ impl Gateway {
         }
         let history = history_memory(history_bytes)
             .map_err(|problem| format!("no room for the history of {name}: {problem}"))?;
-        let id = RandomState::new().hash_one(name).max(1);
+        let id = random_id();
         let mut hub = Hub::new(name, id, history, HeapSlots::with_room(queue_max))
             .ok_or_else(|| format!("the bus name {name} is too long"))?;
-        hub.set_secret(RandomState::new().hash_one(id));
+        hub.set_secret(random_id());
         hub.set_policy(policy);
         hub.set_clock(self.wall.offset_us(clock::now()));
         let mut bus = Bus::new(side, &mut hub);
@@ -299,9 +313,10 @@ impl Gateway {
             service.stopping();
             service.note();
         }
+        let read_by = clock::now() + LAST_READ;
         for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
             // What waits in the kernel was accepted, too.
-            bus.read(now, hub, &mut self.wall);
+            while !bus.read(now, hub, &mut self.wall) && clock::now() < read_by {}
             hub.close();
         }
         for dialler in &mut self.diallers {
@@ -333,7 +348,8 @@ impl Gateway {
                 self.end(now);
             }
             for _ in 0..ROUNDS_MAX {
-                if !self.output(now) {
+                self.output(now);
+                if !self.has_output() {
                     break;
                 }
             }
@@ -360,7 +376,9 @@ impl Gateway {
         for session in &mut self.sessions {
             session.link.close(now, &mut self.hubs, Ended::Finished);
             session.write(now, &mut self.hubs);
+            session.discard(&mut self.buffer);
         }
+        self.link_log.settle();
         true
     }
 
@@ -375,8 +393,8 @@ impl Gateway {
                     let _ = reply.try_send(self.snapshot(now).metrics());
                 }
                 Input::NotAccepted(error) => {
-                    if is_rare(now, &mut self.told_accept) {
-                        log::warn!("cannot accept a connection: {error}; trying on");
+                    if let Some(sum) = self.link_log.not_accepted.allow(now, 1) {
+                        log::warn!("cannot accept a connection: {error}; retrying{}", more(sum));
                     }
                 }
                 Input::Accepted(stream, peer) => self.accept(now, stream, peer),
@@ -408,21 +426,29 @@ impl Gateway {
         for session in &mut self.sessions {
             session.handle_timeout(now, &mut self.hubs);
         }
+        for dialler in &mut self.diallers {
+            dialler.catch_up(now);
+        }
+        self.link_log.catch_up(now);
     }
 
-    /// Gives buses and links what is for them. Returns whether there may be more.
-    fn output(&mut self, now: Instant) -> bool {
-        let mut more = false;
+    /// Gives buses and links what is for them.
+    fn output(&mut self, now: Instant) {
+        self.has_bus_work = false;
         for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
-            more |= bus.write(now, hub, &mut self.wall);
+            self.has_bus_work |= bus.write(now, hub, &mut self.wall);
             if let Some(siblings) = &mut bus.siblings {
                 siblings.write(now, hub);
             }
         }
         for session in &mut self.sessions {
-            more |= session.write(now, &mut self.hubs);
+            session.write(now, &mut self.hubs);
         }
-        more
+    }
+
+    /// Whether [`Gateway::output`] may find more to do.
+    fn has_output(&self) -> bool {
+        self.has_bus_work || self.sessions.iter().any(Session::has_output)
     }
 
     /// What the operator calls a peer: as it was typed, or its address, or that it is gone.
@@ -464,16 +490,6 @@ impl Gateway {
             }
         }
     }
-}
-
-/// Whether something that may come in floods was not told within the last second; notes that it is
-/// told now.
-fn is_rare(now: Instant, told: &mut Option<Instant>) -> bool {
-    let is_rare = told.is_none_or(|told| now.since(told) >= Duration::from_secs(1));
-    if is_rare {
-        *told = Some(now);
-    }
-    is_rare
 }
 
 /// All links wait until it is sure that no other process joins the same two buses.

@@ -3,19 +3,31 @@
 //!
 //! Every process has a socket with one of a few names for each interface; the kernel frees the name
 //! when the process dies. Such names belong to a network namespace, as interfaces do.
+//!
+//! Who sends or holds such a name is not checked: processes of different users share a bus, and a ring
+//! through both must be found. A local user can thus take the names and fill the socket; he can open
+//! the bus itself, too, and do worse. What is bounded is the work: [`DATAGRAMS_MAX`] in a turn, and
+//! [`PROBES_MAX`] probes passed on in a second. No probe closes a link unless it has a secret token.
 
+use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use super::memory::Heap;
+use super::rate_limit::RateLimit;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::Probe;
 use crate::protocol::{Hub, PROBE_EVERY};
 
 /// Processes that can have one bus open and be noticed. Chosen: a bus has two or three.
 const SLOTS: u8 = 8;
+/// Datagrams read in one turn of the loop: a process that floods the socket from another processor must
+/// not keep the loop there.
+const DATAGRAMS_MAX: usize = 16;
+/// Probes passed on in a second. Chosen: as many as a peer may have passed on.
+const PROBES_MAX: u32 = 64;
 /// Longest datagram: two varints and a byte.
 const PROBE_SIZE_MAX: usize = 21;
 
@@ -28,6 +40,7 @@ pub(super) struct Siblings {
     /// How far probes of the hub were passed on.
     cursor: u64,
     next_look: Instant,
+    budget: RateLimit,
 }
 
 impl Siblings {
@@ -37,7 +50,8 @@ impl Siblings {
             match bind(bus_id, slot) {
                 Ok(socket) => {
                     let next_look = Instant::default();
-                    return Some(Self { socket, bus_id, slot, cursor: 0, next_look });
+                    let budget = RateLimit::over(Duration::from_secs(1), PROBES_MAX);
+                    return Some(Self { socket, bus_id, slot, cursor: 0, next_look, budget });
                 }
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {}
                 Err(error) => {
@@ -85,12 +99,15 @@ impl Siblings {
     }
 
     /// Takes what others passed on.
-    pub(super) fn read(&self, now: Instant, hub: &mut Hub<Heap>) {
+    pub(super) fn read(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         let mut bytes = [0; PROBE_SIZE_MAX];
-        while let Ok(length) = self.socket.recv(&mut bytes) {
+        for _ in 0..DATAGRAMS_MAX {
+            let Ok(length) = self.socket.recv(&mut bytes) else { return };
             // An empty one only looks whether we are there.
             let probe = bytes.get(..length).map(postcard::take_from_bytes::<Probe>);
-            if let Some(Ok((probe, []))) = probe {
+            if let Some(Ok((probe, []))) = probe
+                && self.budget.allow(now, 1).is_some()
+            {
                 hub.probed_by_sibling(now, probe);
             }
         }
@@ -154,6 +171,38 @@ mod tests {
             assert_eq!(hub.next_probe(&mut cursor, Some(1)), None);
         }
         assert_eq!(all[0].1.next_probe(&mut 0, Some(1)), None);
+    }
+
+    #[test]
+    fn flood_is_bounded_in_a_turn_and_second() {
+        let bus_id = 0x99_0000 + u64::from(std::process::id());
+        let mut flooded = Siblings::open("can0", bus_id).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let to = address(bus_id, flooded.slot).unwrap();
+        let now = Instant::from_micros(1);
+        let (mut hub, mut token, mut passed, mut cursor) = (hub(), 0, 0, 0);
+        for _ in 0..20 {
+            loop {
+                token += 1;
+                let probe = Probe { token, youngest_us: u64::MAX, hops: 9 };
+                let mut bytes = [0; PROBE_SIZE_MAX];
+                let bytes = postcard::to_slice(&probe, &mut bytes).unwrap();
+                if socket.send_to_addr(bytes, &to).is_err() {
+                    break;
+                }
+            }
+            flooded.read(now, &mut hub);
+            let before = passed;
+            while hub.next_probe(&mut cursor, Some(1)).is_some() {
+                passed += 1;
+            }
+            assert!(passed - before <= DATAGRAMS_MAX);
+        }
+        assert_eq!(passed, PROBES_MAX as usize);
+        // A second later it goes on.
+        flooded.read(now + Duration::from_secs(1), &mut hub);
+        assert!(hub.next_probe(&mut cursor, Some(1)).is_some());
     }
 
     #[test]

@@ -2,30 +2,35 @@
 //! a bus change its state a hundred times a second.
 
 use core::fmt::Display;
-use core::time::Duration;
 
+use super::rate_limit::RateLimit;
 use super::report;
 use crate::bus::Health;
 use crate::protocol::time::Instant;
 
-/// Lines for one bus in one [`SPAN`]. Chosen: an adapter pulled and put back three times in a row
-/// makes nine.
+/// Lines for one bus in one [`SPAN`](super::rate_limit::SPAN). Chosen: an adapter pulled and put back
+/// three times in a row makes nine.
 const LINES_MAX: u32 = 20;
-/// The time they are counted over.
-const SPAN: Duration = Duration::from_secs(10);
 
 /// What was told of one bus lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct StateLog {
-    span_end: Option<Instant>,
-    lines: u32,
-    /// What was not told, and how often.
-    untold: Option<(Health, u64)>,
+    limit: RateLimit,
+    /// The newest of what was not told.
+    untold: Option<Health>,
+}
+
+impl Default for StateLog {
+    fn default() -> Self {
+        Self { limit: RateLimit::new(LINES_MAX), untold: None }
+    }
 }
 
 impl StateLog {
     /// The bus has another state. `whose` begins the line.
     pub(super) fn changed(&mut self, now: Instant, whose: impl Display, health: Health) {
+        // Nothing new before a flood is settled: its last state is told first.
+        self.catch_up(now, &whose);
         if let Some(line) = self.line(now, health) {
             log::info!("{whose}{line}");
         }
@@ -33,31 +38,24 @@ impl StateLog {
 
     /// When [`StateLog::catch_up`] is to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.span_end.filter(|_| self.untold.is_some())
+        self.limit.poll_timeout()
     }
 
     /// Tells how it stands after a flood.
     pub(super) fn catch_up(&mut self, now: Instant, whose: impl Display) {
-        if self.poll_timeout().is_some_and(|at| at <= now)
-            && let Some((health, times)) = self.untold.take()
-        {
-            let line = self.line(now, health).unwrap_or_default();
+        if let Some((health, times)) = self.untold.zip(self.limit.catch_up(now)) {
+            let line = report::health(health);
             log::info!("{whose}{line}, after {times} changes that were not told");
+            self.untold = None;
         }
     }
 
     fn line(&mut self, now: Instant, health: Health) -> Option<String> {
-        if self.span_end.is_none_or(|end| end <= now) && self.untold.is_none() {
-            self.span_end = Some(now + SPAN);
-            self.lines = 0;
-        }
-        self.lines += 1;
-        if self.lines > LINES_MAX {
-            let times = self.untold.map_or(1, |(_, times)| times + 1);
-            self.untold = Some((health, times));
+        if self.limit.allow(now, 1).is_none() {
+            self.untold = Some(health);
             return None;
         }
-        let last = self.lines == LINES_MAX;
+        let last = self.limit.is_used_up();
         let note = if last { "; changes are not told one by one for a while" } else { "" };
         Some(report::health(health) + note)
     }
@@ -66,6 +64,7 @@ impl StateLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::rate_limit::SPAN;
     use crate::protocol::wire::BusState;
 
     #[test]
@@ -77,10 +76,9 @@ mod tests {
         for n in 0..1000 {
             told += u32::from(log.line(start, if n % 2 == 0 { off } else { up }).is_some());
         }
-        assert_eq!((told, log.untold), (LINES_MAX, Some((up, 980))));
+        assert_eq!((told, log.untold), (LINES_MAX, Some(up)));
+        assert_eq!({ log.limit }.catch_up(start + SPAN), Some(980));
         assert_eq!(log.poll_timeout(), Some(start + SPAN));
-        // Nothing new may come before the flood is settled.
-        assert_eq!(log.line(start + SPAN, off), None);
         log.catch_up(start + SPAN, "can0: ");
         assert_eq!((log.untold, log.poll_timeout()), (None, None));
         assert_eq!(log.line(start + SPAN, up).as_deref(), Some("up"));

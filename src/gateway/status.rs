@@ -169,6 +169,16 @@ pub(super) fn is_asking(dialler: &&super::Dialler) -> bool {
     matches!(dialler.wish, Wish::Names) && dialler.stage != Stage::Stopped
 }
 
+/// Whether a peer is gone for good, or for all that is known, and left nothing to account for: each
+/// `canspan send` would leave a row otherwise.
+fn is_done_with(status: &PeerStatus) -> bool {
+    let PeerStatus { received, sent, .. } = status;
+    let has_carried = received.frames + received.lost + sent.accounted() > 0;
+    let is_open = received.accounted() < received.frames;
+    let is_gone = status.link.is_none() && !status.dialled;
+    is_gone && (!has_carried || !status.may_resume && !is_open)
+}
+
 impl Gateway {
     /// Tells the numbers to Prometheus at an address.
     pub fn serve_metrics(&mut self, address: &ListenAddress) -> Result<(), String> {
@@ -205,6 +215,12 @@ impl Gateway {
         }
     }
 
+    /// Whether somebody waits for an answer who can be given one.
+    pub(super) fn may_answer(&self) -> bool {
+        let answering = self.sessions.iter().filter(|session| session.is_answering()).count();
+        answering < ANSWERS_MAX && self.sessions.iter().any(|session| session.is_asked().is_some())
+    }
+
     /// How it all is now.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
@@ -225,6 +241,7 @@ impl Gateway {
         });
         let links = self.hubs.iter().enumerate().flat_map(|(hub_number, hub)| {
             hub.peers()
+                .filter(|(_, status)| !is_done_with(status))
                 .map(move |(number, status)| self.link_view(now, hub_number, hub, number, status))
         });
         let running = now.since(self.meter.started);

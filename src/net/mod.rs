@@ -1,6 +1,7 @@
 //! TCP: dialling and listening, as tasks that may take their time.
 
 mod backoff;
+mod dial;
 pub mod metrics;
 
 use core::net::SocketAddr;
@@ -10,19 +11,21 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
 use async_signal::{Signal as Number, Signals};
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use smol::stream::StreamExt;
-use smol::{Async, Timer, future};
+use smol::{Async, Timer};
 
 pub use backoff::Backoff;
+pub use dial::{Order, Resolver, dial};
 
 use crate::cli::{Endpoint, ListenAddress};
 use crate::gateway::runtime::{Inbox, Input, Signal};
 
-/// How long an attempt to reach one address may take. Chosen: a SYN that is not answered for three
-/// round trips of a bad link will not be.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a name may take to resolve: one retry of the C library's resolver (`resolv.conf(5)`).
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that the kernel keeps until they are accepted. Chosen: as many as it allows by default
+/// (`net.core.somaxconn`); the standard library asks for 128, and a burst of more costs each of the
+/// others a second until its SYN is sent again.
+const BACKLOG: i32 = 4096;
 /// Pause after a failed accept: the file descriptors that are missing do not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,8 +42,7 @@ pub fn listen(address: &ListenAddress, option: &str) -> Result<Vec<Async<TcpList
 }
 
 fn listen_at(address: SocketAddr, option: &str) -> Result<Async<TcpListener>, String> {
-    let listener = TcpListener::bind(address).and_then(Async::new);
-    listener.map_err(|error| match error.kind() {
+    open_listener(address).and_then(Async::new).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("another process has {address}; end it, or choose another port with {option}")
         }
@@ -52,6 +54,16 @@ fn listen_at(address: SocketAddr, option: &str) -> Result<Async<TcpListener>, St
         }
         _ => error.to_string(),
     })
+}
+
+/// As the standard library does, but with a longer queue.
+fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn resolve_now(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -70,40 +82,6 @@ pub async fn accept(listener: Async<TcpListener>, inbox: Inbox) {
             }
         }
     }
-}
-
-/// Dials once, resolving the name anew, and says what became of it.
-pub async fn dial(number: usize, endpoint: Endpoint, inbox: Inbox) {
-    let result = reach(&endpoint).await;
-    inbox.put(Input::Dialled(number, result));
-}
-
-async fn reach(endpoint: &Endpoint) -> Result<(TcpStream, SocketAddr), String> {
-    let mut problem = format!("cannot find {endpoint}: the name has no address");
-    for address in resolve(endpoint).await? {
-        let attempt = future::or(Async::<TcpStream>::connect(address), async {
-            Timer::after(CONNECT_TIMEOUT).await;
-            Err(io::ErrorKind::TimedOut.into())
-        });
-        match attempt.await.and_then(Async::into_inner) {
-            Ok(stream) => return Ok((stream, address)),
-            Err(error) => problem = unreachable(endpoint, address, &error),
-        }
-    }
-    Err(problem)
-}
-
-/// Numbers need no resolver, and so no thread.
-async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(address) = endpoint.host.parse() {
-        return Ok(vec![SocketAddr::new(address, endpoint.port)]);
-    }
-    let look_up = smol::net::resolve((endpoint.host.as_str(), endpoint.port));
-    let look_up = future::or(look_up, async {
-        Timer::after(RESOLVE_TIMEOUT).await;
-        Err(io::ErrorKind::TimedOut.into())
-    });
-    look_up.await.map_err(|error| format!("cannot find {}: {error}", endpoint.host))
 }
 
 /// Why a peer could not be reached, as a sentence.
@@ -125,15 +103,16 @@ pub fn prepare(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     let silence_ms = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
-    // No record is one byte long: the one that may be left is a filler.
-    crate::sys::set_low_water(stream.as_fd(), 2)?;
     rustix::net::sockopt::set_tcp_user_timeout(stream.as_fd(), silence_ms)?;
     Ok(())
 }
 
 /// Brings the signals the gateway knows, for ever.
 pub fn signals() -> io::Result<Signals> {
-    Signals::new([Number::Term, Number::Int, Number::Hup, Number::Usr1])
+    let all = [Number::Term, Number::Int, Number::Usr1, Number::Hup];
+    // Who starts it with nohup wants it to outlive the terminal.
+    let known = if crate::sys::is_hangup_ignored() { 3 } else { 4 };
+    Signals::new(all.into_iter().take(known))
 }
 
 /// Waits for signals.

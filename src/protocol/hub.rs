@@ -15,6 +15,7 @@ use heapless::{String, Vec};
 use super::filter::Filters;
 use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
+use super::link::Admission;
 use super::peer::{Counters, Outcome, Peer};
 use super::queue::{PEERS_MAX, Queue, Rules, Slots};
 use super::ring::Probes;
@@ -121,6 +122,9 @@ pub struct PeerStatus {
     pub restarts: u64,
     /// How many links it has had.
     pub links: u64,
+    /// Whether it may come back for what it has missed: it wants frames, and did not end its last link
+    /// on purpose.
+    pub may_resume: bool,
 }
 
 /// One bus with everything the protocol keeps for it.
@@ -510,6 +514,23 @@ impl<M: Memory> Hub<M> {
         hello.history == self.id || hello.bus_id == self.bus_id
     }
 
+    /// Whether a peer with this history may have one more link.
+    pub(super) fn has_place(&self, admission: Admission, history: u64) -> bool {
+        let is_known = |peer: &Peer| match admission {
+            Admission::Anybody => true,
+            Admission::Known => peer.has_carried() || peer.link.is_some(),
+            Admission::Linked => peer.link.is_some(),
+        };
+        let mut known = self.peers.iter().filter(|peer| peer.history == history);
+        admission == Admission::Anybody || known.any(is_known)
+    }
+
+    /// Whether a peer ever sent a frame, or confirmed one.
+    #[must_use]
+    pub fn has_carried(&self, number: usize) -> bool {
+        self.peers.get(number).is_some_and(Peer::has_carried)
+    }
+
     /// The record of the peer with this history, an old one or a new one.
     pub(super) fn admit(&mut self, now: Instant, hello: &Hello<'_>) -> Result<usize, Refusal> {
         let history = hello.history;
@@ -576,6 +597,7 @@ impl<M: Memory> Hub<M> {
             },
             restarts: peer.restarts,
             links: peer.links,
+            may_resume: peer.may_resume,
         })
     }
 

@@ -20,6 +20,10 @@ use super::wire::{
 /// link nor keep a dead one for a day.
 const HEARTBEAT_RANGE_MS: core::ops::RangeInclusive<u32> = 10..=600_000;
 
+/// Most silence before a link has carried a frame, whatever heartbeat the peer announced: somebody who
+/// greets and falls silent must not hold a place for half an hour.
+const UNPROVEN_SILENCE_MAX: Duration = Duration::from_secs(30);
+
 impl Link {
     /// Bytes arrived from the peer. Returns how many were taken: all, unless the link has ended or
     /// is [on hold](Link::on_hold).
@@ -175,6 +179,9 @@ impl Link {
             return Err(Refusal::PROTOCOL);
         }
         if self.asks_for.is_none() {
+            if !self.options.serves {
+                return Err(Refusal::NOT_SERVED);
+            }
             if hello.bus.is_empty() {
                 self.outbox.list = true;
                 self.close(now, hubs, Ended::Listed);
@@ -183,8 +190,11 @@ impl Link {
             // What peers call a bus goes before what we call another: can0:can1 can1:can0 swaps them.
             let by_alias = hubs.iter().position(|hub| hub.alias() == hello.bus);
             let hub = by_alias.or_else(|| hubs.iter().position(|hub| hub.name() == hello.bus));
-            let hub = hub.filter(|_| self.options.serves).ok_or(Refusal::NO_SUCH_BUS)?;
+            let hub = hub.ok_or(Refusal::NO_SUCH_BUS)?;
             let ours = hubs.get_mut(hub).ok_or(Refusal::NO_SUCH_BUS)?;
+            if !ours.has_place(self.admission, hello.history) {
+                return Err(Refusal::FULL);
+            }
             self.options.filters = ours.asks;
             let peer = ours.admit(now, hello)?;
             self.place = Some(Place { hub, peer });
@@ -202,7 +212,8 @@ impl Link {
         self.outbox.ping = true;
         let (least, most) = HEARTBEAT_RANGE_MS.into_inner();
         let heartbeat = Duration::from_millis(u64::from(hello.heartbeat_ms.clamp(least, most)));
-        self.silence_max = heartbeat * HEARTBEATS_MISSED;
+        self.silence_announced = heartbeat * HEARTBEATS_MISSED;
+        self.silence_max = self.silence_announced.min(UNPROVEN_SILENCE_MAX);
         self.receipt_interval = Duration::from_micros(u64::from(hello.receipts_us));
         self.phase = Phase::Live;
         self.heard = now;
@@ -214,6 +225,14 @@ impl Link {
             self.release(now, hubs);
         }
         Ok(())
+    }
+
+    /// Once the link carries frames, the peer may be silent for as long as it announced.
+    fn proven(&mut self, has_carried: bool) {
+        if has_carried && !self.has_carried {
+            self.has_carried = true;
+            self.silence_max = self.silence_announced;
+        }
     }
 
     /// Handles a message on a live link; `true` if it ends it.
@@ -242,6 +261,7 @@ impl Link {
             Message::Frames(frames) => {
                 let offset_us = self.stamps_in.offset_us.ok_or(Refusal::PROTOCOL)?;
                 hub.receive(now, peer, frames, &mut self.stamps_in.last_us, offset_us)?;
+                self.proven(hub.has_carried(peer));
             }
             Message::Skip(skip) => {
                 hub.skipped(peer, &skip)?;
@@ -251,7 +271,10 @@ impl Link {
                     self.event(Event::Missing(missing));
                 }
             }
-            Message::Receipt(runs) => hub.receipt_of(peer, runs)?,
+            Message::Receipt(runs) => {
+                hub.receipt_of(peer, runs)?;
+                self.proven(hub.has_carried(peer));
+            }
             Message::Ping(ping) => self.pinged(now, &ping, hub, peer),
             Message::Bus(status) => {
                 hub.goes_on(peer, 0)?;

@@ -38,6 +38,9 @@ pub const RECEIPT_INTERVAL: Duration = Duration::from_millis(25);
 /// How far apart heartbeats are until the clocks' difference is known well. Chosen: with the round
 /// trips it takes, frames on a good path are judged rightly within half a second.
 pub(super) const SETTLING_INTERVAL: Duration = Duration::from_millis(100);
+/// How far apart heartbeats are at most before the link has carried a frame: a third of the silence that
+/// is allowed then.
+const UNPROVEN_INTERVAL: Duration = Duration::from_secs(10);
 /// Most bytes of the names of a peer's buses.
 pub const BUS_LIST_MAX: usize = 16 * (BUS_NAME_MAX + 1);
 
@@ -72,6 +75,17 @@ impl Default for LinkOptions {
             serves: true,
         }
     }
+}
+
+/// Who may join where places are scarce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Whoever greets.
+    Anybody,
+    /// Who has carried frames before, or replaces a link of its own.
+    Known,
+    /// Who replaces a link of its own.
+    Linked,
 }
 
 /// Why a link is over.
@@ -182,6 +196,12 @@ pub struct Link {
     pub(super) outbox: Outbox,
     pub(super) heard: Instant,
     pub(super) silence_max: Duration,
+    /// What it becomes once the link has carried a frame.
+    pub(super) silence_announced: Duration,
+    /// Whether frames came, or receipts for ours.
+    pub(super) has_carried: bool,
+    /// Who may join, on the accepting side.
+    pub(super) admission: Admission,
     pub(super) next_ping: Instant,
     pub(super) receipt_interval: Duration,
     pub(super) next_receipt: Instant,
@@ -253,6 +273,9 @@ impl Link {
             outbox: Outbox::default(),
             heard: now,
             silence_max: GREETING_TIMEOUT,
+            silence_announced: GREETING_TIMEOUT,
+            has_carried: false,
+            admission: Admission::Anybody,
             next_ping: now,
             receipt_interval: RECEIPT_INTERVAL,
             next_receipt: now,
@@ -274,6 +297,17 @@ impl Link {
             events: Deque::new(),
             ended: None,
         }
+    }
+
+    /// Says who may join. To be called before a greeting is handled.
+    pub fn set_admission(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// Whether it is still open whether the peer joins a bus, asks for something, or says nothing.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.phase != Phase::Live && self.ended.is_none()
     }
 
     /// Its number.
@@ -497,7 +531,8 @@ impl Link {
         let knows = |place: Place| hubs.get(place.hub).map(|hub| hub.knows_clock(place.peer));
         let is_settled = self.place.and_then(knows) == Some(true);
         let settling = if is_settled { Duration::MAX } else { SETTLING_INTERVAL };
-        self.next_ping = now + self.options.heartbeat.min(settling);
+        let unproven = if self.has_carried { Duration::MAX } else { UNPROVEN_INTERVAL };
+        self.next_ping = now + self.options.heartbeat.min(settling).min(unproven);
         self.outbox.ping = true;
     }
 }

@@ -115,8 +115,8 @@ pub use filter::{FILTERS_MAX, FilterError, Filters};
 pub use frame::{BusBits, Frame, Id, Kind};
 pub use hub::{Echo, Hub, Memory, PeerStatus, Policy, Role};
 pub use link::{
-    BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions, Place,
-    RECEIPT_INTERVAL,
+    Admission, BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions,
+    Place, RECEIPT_INTERVAL,
 };
 pub use output::RECORD_MAX;
 pub use peer::{Counters, Outcome, PeerNumber, Progress};

@@ -359,10 +359,13 @@ impl Peer {
         }
     }
 
-    /// Whether a frame went either way.
+    /// Whether it ever sent a frame, or confirmed one of ours. Who only greets has not.
     pub(super) fn has_carried(&self) -> bool {
-        let frames = self.inbound.progress.frames + self.outbound.progress.frames;
-        frames + self.inbound.before.frames + self.outbound.before.frames > 0
+        let confirmed = |done: &[u64; Outcome::COUNT]| total(done) > 0;
+        self.inbound.progress.frames > 0
+            || self.inbound.before.frames > 0
+            || confirmed(&self.outbound.done)
+            || self.outbound.before.of(Outcome::Sent) > 0
     }
 
     /// Whether its frames go another way, as far as we know, and there is no link that may take over.

@@ -288,6 +288,8 @@ impl Refusal {
     pub const REPLACED: Self = Self(5);
     /// The buses at its ends are joined already, over other links.
     pub const RING: Self = Self(6);
+    /// This address only answers [`Message::Ask`].
+    pub const NOT_SERVED: Self = Self(7);
 
     /// One sentence for the operator of the side that refuses.
     #[must_use]
@@ -304,6 +306,9 @@ impl Refusal {
                 "it was held up on its way, and the peer has given it up for a newer link"
             }
             Self::RING => RING,
+            Self::NOT_SERVED => {
+                "it asked for a bus at an address that only answers `canspan status`"
+            }
             _ => "it cannot be",
         }
     }
@@ -325,6 +330,9 @@ impl Refusal {
             }
             Self::REPLACED => "a newer link from the same process has taken this one's place",
             Self::RING => RING,
+            Self::NOT_SERVED => {
+                "that address of the peer serves no buses, it only answers `canspan status`"
+            }
             _ => "the peer gave a reason this version does not know; is the peer newer?",
         }
     }
