@@ -201,6 +201,9 @@ mod tests {
         }
         assert_eq!(passed, PROBES_MAX as usize);
         // A second later it goes on.
+        let probe = Probe { token: token + 1, youngest_us: u64::MAX, hops: 9 };
+        let mut bytes = [0; PROBE_SIZE_MAX];
+        socket.send_to_addr(postcard::to_slice(&probe, &mut bytes).unwrap(), &to).unwrap();
         flooded.read(now + Duration::from_secs(1), &mut hub);
         assert!(hub.next_probe(&mut cursor, Some(1)).is_some());
     }

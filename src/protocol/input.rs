@@ -315,6 +315,10 @@ impl Link {
 
     /// An operator who does not listen misses the oldest news.
     pub(super) fn event(&mut self, event: Event) {
+        if let (Event::Missing(more), Some(Event::Missing(sum))) = (event, self.events.back_mut()) {
+            *sum = sum.saturating_add(more);
+            return;
+        }
         if self.events.is_full() {
             self.events.pop_front();
         }

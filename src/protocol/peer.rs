@@ -361,11 +361,11 @@ impl Peer {
 
     /// Whether it ever sent a frame, or confirmed one of ours. Who only greets has not.
     pub(super) fn has_carried(&self) -> bool {
-        let confirmed = |done: &[u64; Outcome::COUNT]| total(done) > 0;
+        let before = &self.outbound.before;
         self.inbound.progress.frames > 0
             || self.inbound.before.frames > 0
-            || confirmed(&self.outbound.done)
-            || self.outbound.before.of(Outcome::Sent) > 0
+            || total(&self.outbound.done) > 0
+            || before.of(Outcome::Sent) + before.of(Outcome::Taken) > 0
     }
 
     /// Whether its frames go another way, as far as we know, and there is no link that may take over.
