@@ -56,6 +56,8 @@ pub struct Dialler {
     pub(super) ups: RateLimit,
     pub(super) downs: RateLimit,
     backoff: Backoff,
+    /// How often in a row a greeting was refused as older than another one.
+    outdated: u32,
     /// The last problem told and when, so that it is told once a minute at most.
     told: Option<(String, Instant)>,
 }
@@ -64,6 +66,8 @@ pub struct Dialler {
 /// then breaks the rules would be dialled many times a second. Chosen: longer than it takes to break
 /// them, shorter than any cut of a connection that is of use.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// Greetings in a row that are refused as outdated before the bus comes as a new one.
+const OUTDATED_MAX: u32 = 2;
 /// Lines of a kind for one dialled link in one [`SPAN`](super::rate_limit::SPAN).
 const LINES_MAX: u32 = 5;
 /// How often the same problem is told. Chosen: a night without the board is some hundred lines.
@@ -89,6 +93,7 @@ impl Dialler {
             ups: RateLimit::new(LINES_MAX),
             downs: RateLimit::new(LINES_MAX),
             backoff: Backoff::default(),
+            outdated: 0,
             told: None,
         }
     }
@@ -128,11 +133,13 @@ impl Dialler {
     /// A link to this address of the peer is up.
     pub fn reached(&mut self, address: SocketAddr) {
         self.told = None;
+        self.outdated = 0;
         self.order = net::Order { first: Some(address), last: None };
     }
 
-    /// A link is over: when to dial again.
-    pub(super) fn link_ended(&mut self, now: Instant, session: &Session, ended: Ended) {
+    /// A link is over: when to dial again. Returns whether the peer has heard of a later time of this
+    /// process than there was.
+    pub(super) fn link_ended(&mut self, now: Instant, session: &Session, ended: Ended) -> bool {
         let was_live = session.link.was_live();
         // The next one would soon end the same way.
         if was_live && !is_displaced(ended) && now.since(session.since) >= SETTLED_AFTER {
@@ -143,7 +150,19 @@ impl Dialler {
             self.order = net::Order { first: None, last: Some(session.peer) };
         }
         let is_cut = matches!(ended, Ended::Closed | Ended::Silent);
-        if was_live && is_cut { self.retry_unreached(now) } else { self.retry(now) }
+        if was_live && is_cut {
+            self.retry_unreached(now)
+        } else {
+            self.retry(now)
+        }
+        // Once, and another greeting of ours may have overtaken this one on another way.
+        let is_outdated = !was_live && ended == Ended::Refused(Refusal::REPLACED);
+        self.outdated = if is_outdated { self.outdated + 1 } else { 0 };
+        let is_set_back = self.outdated >= OUTDATED_MAX;
+        if is_set_back {
+            self.outdated = 0;
+        }
+        is_set_back
     }
 
     /// When to call [`Dialler::catch_up`].

@@ -12,6 +12,7 @@ use super::{Gateway, Job, LINKS_MAX, Notice, counters, reason};
 use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::{Ended, Event, Hub, Link};
+use crate::random::random_id;
 
 impl Gateway {
     pub(super) fn accept(&mut self, now: Instant, stream: TcpStream, peer: SocketAddr) {
@@ -111,43 +112,62 @@ impl Gateway {
         if let Some(sum) = session.missing.settle() {
             session.tell_missing(&self.hubs, sum);
         }
-        let (name, ended) = (&session.name, session.link.ended().unwrap_or(Ended::Closed));
-        let why = reason(ended);
-        let place = session.link.place().and_then(|place| {
-            let hub = self.hubs.get(place.hub)?;
-            Some((hub, hub.peer_status(place.peer)?, hub.has_carried(place.peer)))
-        });
+        let ended = session.link.ended().unwrap_or(Ended::Closed);
         let was_live = session.link.was_live();
-        let has_carried = place.is_some_and(|(_, _, has_carried)| has_carried);
-        let is_question = matches!(ended, Ended::Listed | Ended::Asked(_));
+        let known = usize::from(self.has_carried(&session));
         let dialler = session.dialler.and_then(|number| self.diallers.get_mut(number));
+        let mut is_set_back = false;
         let told = match dialler {
             Some(dialler) => {
                 let told = match was_live {
                     true => dialler.downs.allow(now, 1),
-                    false => dialler.is_news(now, &why).then_some(1),
+                    false => dialler.is_news(now, &reason(ended)).then_some(1),
                 };
-                dialler.link_ended(now, &session, ended);
+                is_set_back = dialler.link_ended(now, &session, ended);
                 told
             }
-            None if was_live => {
-                self.link_log.down.get_mut(usize::from(has_carried)).and_then(|l| l.allow(now, 1))
-            }
-            None if is_question => None,
+            None if was_live => self.link_log.down.get_mut(known).and_then(|l| l.allow(now, 1)),
+            None if is_question(ended) => None,
             None => self.link_log.failed.allow(now, 1),
         };
-        let Some(more) = told.map(more) else { return };
-        match place.filter(|_| was_live) {
-            Some((hub, status, _)) => {
+        if let Some(sum) = told {
+            self.tell_ended(&session, ended, sum);
+        }
+        if let Some(place) = session.link.place().filter(|_| is_set_back) {
+            self.come_as_new(now, place.hub, &session.name);
+        }
+    }
+
+    /// Logs why a link ended, or why there was none; `sum` such lines would have been written.
+    fn tell_ended(&self, session: &Session, ended: Ended, sum: u64) {
+        let (name, why, more) = (&session.name, reason(ended), more(sum));
+        let place = session.link.place();
+        let hub = place.and_then(|place| self.hubs.get(place.hub));
+        match (hub, place) {
+            (Some(hub), Some(place)) if session.link.was_live() => {
                 log::info!("{}: link down: {name}: {why}{more}", hub.name());
-                log::info!("{}", counters(hub, name, &status));
+                if let Some(status) = hub.peer_status(place.peer) {
+                    log::info!("{}", counters(hub, name, &status));
+                }
             }
-            None if !is_question => {
-                let bus = place.map_or(String::new(), |(hub, ..)| format!("{}: ", hub.name()));
+            _ if !is_question(ended) => {
+                let bus = hub.map_or(String::new(), |hub| format!("{}: ", hub.name()));
                 log::warn!("{bus}{name}: no link: {why}{more}");
             }
-            None => {}
+            _ => {}
         }
+    }
+
+    /// A peer has heard more of a bus than this process remembers: it would refuse each greeting until the
+    /// clock has caught up. With a new history the bus is as one of a process that was just started.
+    fn come_as_new(&mut self, now: Instant, hub: usize, peer: &str) {
+        let Some(hub) = self.hubs.get_mut(hub) else { return };
+        log::warn!(
+            "{}: {peer} has heard more of this process than it remembers; was the machine set back to \
+             a snapshot? It begins a new history",
+            hub.name()
+        );
+        hub.renew(now, random_id());
     }
 
     pub(super) fn redial(&mut self, now: Instant) {
@@ -166,6 +186,11 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Whether it was never to become a link.
+fn is_question(ended: Ended) -> bool {
+    matches!(ended, Ended::Listed | Ended::Asked(_))
 }
 
 /// Logs an event of a link, and makes a notice of it.

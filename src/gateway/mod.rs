@@ -328,11 +328,19 @@ impl Gateway {
     pub fn run(&mut self, job: &mut dyn Job) -> Result<(), String> {
         self.tell_ready(self.now);
         let result = self.turns(job);
+        self.settle();
         for bus in &mut self.buses {
             bus.close();
         }
         self.report();
         result
+    }
+
+    /// Counts the losses of which no frame has told, before somebody is told numbers.
+    fn settle(&mut self) {
+        for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
+            bus.settle(hub);
+        }
     }
 
     fn turns(&mut self, job: &mut dyn Job) -> Result<(), String> {
@@ -387,8 +395,12 @@ impl Gateway {
         while let Some(input) = self.runtime.next_input() {
             match input {
                 Input::Signal(Signal::End) => self.end(now),
-                Input::Signal(Signal::Report) => self.report(),
+                Input::Signal(Signal::Report) => {
+                    self.settle();
+                    self.report();
+                }
                 Input::Scraped(reply) => {
+                    self.settle();
                     // Whoever asked may be gone.
                     let _ = reply.try_send(self.snapshot(now).metrics());
                 }

@@ -52,7 +52,8 @@ impl Gateway {
         sessions.filter(|(_, session)| session.dialler.is_none() && session.link.is_live())
     }
 
-    fn has_carried(&self, session: &Session) -> bool {
+    /// Whether its peer has ever carried frames.
+    pub(super) fn has_carried(&self, session: &Session) -> bool {
         let hub = session.link.place().and_then(|place| Some((self.hubs.get(place.hub)?, place)));
         hub.is_some_and(|(hub, place)| hub.has_carried(place.peer))
     }

@@ -459,3 +459,6 @@ impl Session {
         self.link.close(now, hubs, Ended::Closed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,6 +204,7 @@ impl Gateway {
             if answering >= ANSWERS_MAX {
                 return;
             }
+            self.settle();
             let snapshot = self.snapshot(now);
             let text = match form {
                 Form::Table => snapshot.table(),
