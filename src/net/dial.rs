@@ -179,23 +179,32 @@ async fn race(
     let mut rest = addresses.iter();
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut failure = None;
+    let mut give_up_at = None;
     loop {
         if let Some(address) = rest.next() {
             attempts.push(Box::pin(attempt(*address)));
         } else if attempts.is_empty() {
             return Err(failure);
         }
-        let has_next = rest.len() > 0;
+        let next_at = (rest.len() > 0).then(|| Instant::now() + NEXT_AFTER);
         let ended = future::or(async { Some(first(&mut attempts).await) }, async {
-            if !has_next {
-                future::pending::<()>().await;
-            }
-            Timer::after(NEXT_AFTER).await;
+            match next_at.or(give_up_at) {
+                Some(at) => Timer::at(at).await,
+                None => future::pending().await,
+            };
             None
         });
         match ended.await {
             Some((address, Ok(stream))) => return Ok((stream, address)),
-            Some((address, Err(error))) => failure = Some((address, error)),
+            Some((address, Err(error))) => {
+                // The peer is there and not ready: to try again soon is better than to wait for an
+                // address that may be dead.
+                if error.kind() == io::ErrorKind::ConnectionRefused {
+                    give_up_at = give_up_at.or_else(|| Some(Instant::now() + NEXT_AFTER));
+                }
+                failure = Some((address, error));
+            }
+            None if next_at.is_none() => return Err(failure),
             None => {}
         }
     }
@@ -262,6 +271,17 @@ mod tests {
         let start = Instant::now();
         let (_, reached) = smol::block_on(race(&[closed, closed, live])).unwrap();
         assert!(reached == live && start.elapsed() < NEXT_AFTER);
+    }
+
+    /// The peer is being started again, and its other address is dead.
+    #[test]
+    fn refused_address_is_not_held_up_by_dead_one() {
+        let (dead, _held) = dead();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let start = Instant::now();
+        let (address, error) = smol::block_on(race(&[closed, dead])).unwrap_err().unwrap();
+        assert_eq!((address, error.kind()), (closed, io::ErrorKind::ConnectionRefused));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 
     #[test]
