@@ -108,7 +108,7 @@ fn a_state_that_changes_all_the_time_does_not_flood_the_log() {
 }
 
 #[test]
-fn a_virtual_bus_is_shown_as_up_again_in_every_way_there_is() {
+fn a_virtual_bus_comes_back_from_bus_off_in_every_way_there_is() {
     let pair = Pair::new();
     let server = serve(&pair, &["vcan0", "--max-age", "500ms"]);
     let client = pair.connect(&["vcan0"]);

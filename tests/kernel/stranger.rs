@@ -3,7 +3,7 @@
 use core::{net::SocketAddr, time::Duration};
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
 };
 
 use canspan::protocol::{
@@ -49,9 +49,22 @@ impl Stranger {
         self.stream.write_all(bytes)
     }
 
+    /// Is dialled by canspan, and hears its greeting: the id of its history.
+    pub(crate) fn is_dialled(listener: &TcpListener) -> io::Result<u64> {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(&wire::preamble())?;
+        let greeting = Self { stream, waiting: Vec::new() }.hears_greeting()?;
+        greeting.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
     /// Greets and hears the answer: the id of the other side's history, or `None` if it is refused.
     pub(crate) fn greets(&mut self, greeting: Hello<'_>) -> io::Result<Option<u64>> {
         self.says(&Message::Hello(greeting))?;
+        self.hears_greeting()
+    }
+
+    fn hears_greeting(&mut self) -> io::Result<Option<u64>> {
         while self.waiting.len() < wire::PREAMBLE_SIZE {
             self.hears()?;
         }
