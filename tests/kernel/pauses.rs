@@ -64,7 +64,7 @@ impl Machines {
         let (given_us, put_us) = (HashMap::new(), HashMap::new());
         let mut all = Self { pair, board, pc, source, given, bus, next: 0, given_us, put_us };
         // Both have some idea of the other's clock.
-        all.commands(Duration::from_secs(3));
+        all.commands(Duration::from_millis(1_500));
         all.look();
         assert_eq!(all.put_us.len() as u64, all.next, "not every command passes before the pause");
         all
@@ -109,7 +109,7 @@ impl Machines {
     fn recovers(&mut self, what: &str) {
         self.commands(RECOVERS);
         let from = self.next;
-        self.commands(Duration::from_secs(4));
+        self.commands(Duration::from_secs(3));
         self.look();
         let stale = (from..self.next).filter(|number| !self.put_us.contains_key(number)).count();
         println!("    {what}: {stale} of {} later commands are stale", self.next - from);
