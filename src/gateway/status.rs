@@ -23,6 +23,7 @@ use crate::net;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::{BusStatus, Form};
 use crate::protocol::{BusBits, Hub, PeerStatus};
+use crate::random::fnv1a;
 
 /// Rates are taken over one to two of these.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -108,6 +109,9 @@ pub struct BusView {
     pub expects_peer: bool,
     /// Its state, error counters, kernel overflow and age limit.
     pub status: BusStatus,
+    /// How its controller is set, as far as that matters: `listen-only`, `one-shot`; `no-echo` where its driver
+    /// confirms nothing. Empty as a rule.
+    pub mode: String,
     /// Its bit rates.
     pub rates: Rates,
     /// Which part of the time it was busy in the last one or two seconds, without stuff bits.
@@ -148,6 +152,13 @@ pub struct Snapshot {
     pub buses: Vec<BusView>,
     /// Every link, and every peer that is remembered.
     pub links: Vec<LinkView>,
+}
+
+impl LinkView {
+    /// Tells one history of the peer from another. Not its id: who knows that can pass for the peer.
+    fn history_tag(&self) -> u32 {
+        (fnv1a(&self.status.history.to_le_bytes()) >> 32) as u32
+    }
 }
 
 impl Snapshot {
@@ -233,6 +244,7 @@ impl Gateway {
                 name: hub.name().to_owned(),
                 expects_peer: self.expecting.contains(&number),
                 status: hub.status(),
+                mode: bus.mode().to_string(),
                 rates,
                 load,
                 frames_per_s,

@@ -46,8 +46,8 @@ pub struct Slot {
     frame: Option<Frame>,
     stamp_us: u64,
     born: Instant,
-    /// From when it counts as late: it has waited for more than its way.
-    late_from: Instant,
+    /// Whether it had waited for more than its way when it came.
+    is_late: bool,
     state: State,
     lane: u8,
     next: u16,
@@ -59,7 +59,7 @@ impl Slot {
         frame: None,
         stamp_us: 0,
         born: Instant::from_micros(0),
-        late_from: Instant::from_micros(0),
+        is_late: false,
         state: State::Free,
         lane: 0,
         next: NONE,
@@ -98,8 +98,8 @@ pub(super) struct Times {
     pub(super) stamp_us: u64,
     /// The same on our clock.
     pub(super) born: Instant,
-    /// From when it counts as late.
-    pub(super) late_from: Instant,
+    /// Whether it had waited for more than its way when it came.
+    pub(super) is_late: bool,
 }
 
 /// What holds for frames toward this bus.
@@ -165,7 +165,7 @@ impl<S: Slots> Queue<S> {
         times: Times,
         outcome: Option<Outcome>,
     ) -> bool {
-        let Times { stamp_us, born, late_from } = times;
+        let Times { stamp_us, born, is_late } = times;
         self.pace.note(stamp_us);
         let number = self.free_slot();
         let (Some(slot), Some(queue)) =
@@ -177,7 +177,7 @@ impl<S: Slots> Queue<S> {
         let state = outcome.map_or(State::Waiting, State::Done);
         let lane_number = lane as u8;
         let frame = Some(frame);
-        *slot = Slot { frame, stamp_us, born, late_from, state, lane: lane_number, next: NONE };
+        *slot = Slot { frame, stamp_us, born, is_late, state, lane: lane_number, next: NONE };
         self.used = self.used.max(lane + 1);
         let last = queue.tail;
         queue.tail = number;
@@ -347,7 +347,7 @@ impl<S: Slots> Queue<S> {
             self.turn = (lane + 1) % self.used;
             idle += 1;
             self.drop_stale(lane, now, rules.max_age);
-            let is_late = self.first_waiting(lane).is_some_and(|slot| slot.late_from < now);
+            let is_late = self.first_waiting(lane).is_some_and(|slot| slot.is_late);
             if rules.paced && !self.pace.may_go(now, is_late) {
                 if self.first_waiting(lane).is_some() {
                     self.pace.hold(is_late);

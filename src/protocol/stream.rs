@@ -19,12 +19,11 @@ use super::wire::{FRAMES_MAX, Message, Ping, Refusal, Skip};
 const LOOK_MAX: usize = 4096;
 /// Most pairs of outcome and count in one receipt.
 const RUNS_MAX: usize = 32;
-/// From how old on a frame counts as late, so that a virtual bus is given it at a pace. Chosen: a
-/// sound link and a busy computer make less of it, and what comes within so long fits into the
-/// buffer of whoever reads the bus.
-const ON_TIME: Duration = Duration::from_millis(20);
+/// From how old on a frame that comes counts as late, so that a virtual bus is given it at a slow pace.
+/// Chosen: a sound link and a busy computer make less of it.
+const ON_TIME: Duration = Duration::from_millis(100);
 /// What may come to it for not knowing the clocks' difference better, which a long way is the cause of.
-const DOUBT_MAX: Duration = Duration::from_millis(80);
+const DOUBT_MAX: Duration = Duration::from_millis(100);
 /// Longest receipt: an outcome and a count of at most 65,535 each.
 const RECEIPT_MAX: usize = RUNS_MAX * 4;
 
@@ -131,7 +130,7 @@ impl<M: Memory> Hub<M> {
             *last_us = last_us.wrapping_add(delta_us);
             let theirs_us = last_us.wrapping_add_signed(offset_us.wrapping_neg());
             let born = clock.ours(now, theirs_us);
-            let times = Times { stamp_us: *last_us, born, late_from: born + patience };
+            let times = Times { stamp_us: *last_us, born, is_late: born + patience < now };
             self.queue.push(number, frame, times, self.refusal_of(&frame));
             rest = after;
         }

@@ -52,12 +52,13 @@ impl BusView {
         let max_age_ms = (status.max_age_us > 0).then(|| status.max_age_us as f64 / 1_000.0);
         format!(
             concat!(
-                r#"{{"name":{},"state":"{}","errors":{},"bitrate":{},"dbitrate":{},"#,
+                r#"{{"name":{},"state":"{}","mode":{},"errors":{},"bitrate":{},"dbitrate":{},"#,
                 r#""load_percent":{},"frames_per_s":{:.1},"received":{},"sent":{},"#,
                 r#""overflow":{},"overrun":{},"dropped":{},"max_age_ms":{}}}"#
             ),
             Text(&self.name),
             status.state.name(),
+            Text(&self.mode),
             Maybe(errors),
             Maybe(self.rates.nominal),
             Maybe(self.rates.data),
@@ -81,7 +82,7 @@ impl LinkView {
             concat!(
                 r#"{{"bus":{},"number":{},"peer":{},"role":"{}","up":{},"up_s":{},"#,
                 r#""round_trip_us":{},"behind":{},"reconnects":{},"restarts":{},"#,
-                r#""history":"{:016x}","from_peer":{},"to_peer":{}}}"#
+                r#""history":"{:08x}","from_peer":{},"to_peer":{}}}"#
             ),
             Maybe(bus),
             self.number,
@@ -93,7 +94,7 @@ impl LinkView {
             status.behind,
             status.links.saturating_sub(1),
             status.restarts,
-            status.history,
+            self.history_tag(),
             account(&status.received),
             account(&status.sent),
         )

@@ -139,10 +139,10 @@ impl Snapshot {
         let links = || self.links.iter();
         let info = links().map(|link| {
             let (labels, peer) = (link.labels(), Label(&link.peer));
-            let history = link.status.history;
+            let history = link.history_tag();
             let role = link.role();
             let labels =
-                format!("{labels},peer=\"{peer}\",role=\"{role}\",history=\"{history:016x}\"");
+                format!("{labels},peer=\"{peer}\",role=\"{role}\",history=\"{history:08x}\"");
             (labels, 1.0)
         });
         metric(text, "link_info", "gauge", "Who is at the other end.", info);

@@ -18,7 +18,11 @@ impl BusView {
         let load = self.load.map_or_else(String::new, |load| format!("{:.1} % ", load * 100.0));
         [
             self.name.clone(),
-            status.state.name().to_owned(),
+            if self.mode.is_empty() {
+                status.state.name().to_owned()
+            } else {
+                format!("{} ({})", status.state.name(), self.mode)
+            },
             errors.unwrap_or_else(|| "-".to_owned()),
             rates,
             format!("{load}{:.0}/s", self.frames_per_s),

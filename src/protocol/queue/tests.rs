@@ -18,7 +18,7 @@ const REAL: Rules = Rules {
 };
 const PASSIVE: Rules = Rules { is_active: false, ..REAL };
 const VIRTUAL: Rules = Rules { is_virtual: true, ..REAL };
-const TIMES: Times = Times { stamp_us: 0, born: NOW, late_from: NOW };
+const TIMES: Times = Times { stamp_us: 0, born: NOW, is_late: true };
 
 /// A queue whose bus has just shown that it takes frames.
 fn warm(lanes: &[(usize, &[u8])]) -> Queue<Vec<Slot, 64>> {
