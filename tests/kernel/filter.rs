@@ -1,7 +1,7 @@
 //! Filters: what does not pass does not travel, is not counted as lost, and is told to who sent it.
 
 use crate::{
-    lab::{BOARD, Pair, counters, eventually},
+    lab::{BOARD, Pair, counters, eventually, status},
     process::{Process, SOON},
 };
 
@@ -60,6 +60,10 @@ fn what_does_not_pass_is_neither_lost_nor_missing_after_a_cut() {
     for (number, frame) in frames(&lines).iter().enumerate() {
         assert_eq!(*frame, format!("1{number:02X}#"));
     }
+    // Receipts come a little later than the frames.
+    eventually("the board knows that all were sent", SOON, || {
+        status(&pair.board, BOARD)["links"][0]["to_peer"]["sent"] == 100
+    });
     server.signal(libc::SIGUSR1);
     server.says("sent=100");
     let ended = client.stop().succeeded();

@@ -161,6 +161,7 @@ pub(crate) fn messages(frames: &[u8]) -> Vec<(&'static str, &'static str, Messag
         ("refuse-protocol", "code 4", Message::Refuse(Refusal::PROTOCOL)),
         ("refuse-replaced", "code 5", Message::Refuse(Refusal::REPLACED)),
         ("refuse-ring", "code 6", Message::Refuse(Refusal::RING)),
+        ("refuse-not-served", "code 7", Message::Refuse(Refusal::NOT_SERVED)),
         ("refuse-unknown", "a code of a later version", Message::Refuse(Refusal(200))),
         ("buses-none", "there is no bus", Message::Buses("")),
         ("buses-two", "can0 and vcan1", Message::Buses("can0\nvcan1")),
