@@ -8,21 +8,17 @@
 //! The shell tells what the bus showed ([`Hub::seen`]) and asks what to send ([`Hub::offer`]);
 //! links fetch records for their peers and bring what came from them.
 
-use core::time::Duration;
-
 use heapless::{String, Vec};
 
 use super::filter::Filters;
 use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
-use super::link::Admission;
 use super::peer::{Counters, Outcome, Peer};
+use super::policy::{Echo, Policy};
 use super::queue::{PEERS_MAX, Queue, Rules, Slots};
 use super::ring::Probes;
 use super::time::Instant;
-use super::wire::{
-    BUS_NAME_MAX, BusState, BusStatus, FEATURE_OWNER, FEATURE_PROBE, FEATURE_RELAY, Hello, Refusal,
-};
+use super::wire::{BUS_NAME_MAX, BusState, BusStatus};
 
 /// How far the wall clock may drift from where a hub believes it before it takes a new offset.
 /// Chosen: small against any age limit, and an offset is sent at most every two seconds even while
@@ -35,72 +31,6 @@ pub trait Memory {
     type Blocks: AsRef<[u8]> + AsMut<[u8]>;
     /// Room for the transmit queue.
     type Slots: Slots;
-}
-
-/// What the echo of a frame proves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Echo {
-    /// The frame was on the bus: the driver gives it back when the controller has sent it (`IFF_ECHO`
-    /// in `linux/if.h`), or there is no more to it than a virtual bus.
-    #[default]
-    Bus,
-    /// The kernel took the frame; whether it reached the bus nobody can tell.
-    Kernel,
-}
-
-/// Whose bus it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// This side's: what is sent to it is where it was to go.
-    Owner,
-    /// Somebody else's, to which this side passes frames on, now or later.
-    Relay,
-    /// A copy of a peer's, or nobody's.
-    #[default]
-    Copy,
-}
-
-/// What a bus' owner allows, and how its interface is.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy {
-    /// Frames older than this are not sent to the bus.
-    pub max_age: Option<Duration>,
-    /// Whether peers may send to the bus at all.
-    pub read_only: bool,
-    /// Whether the interface takes CAN FD frames.
-    pub is_fd: bool,
-    /// Whether there is no real bus behind it, so that it confirms at once.
-    pub is_virtual: bool,
-    /// Most frames in the kernel's hands at once.
-    pub handed_max: usize,
-    /// Frames from one peer that may be under way to this bus at once.
-    pub window: u32,
-    /// Whose bus it is.
-    pub role: Role,
-    /// What an echo proves.
-    pub echo: Echo,
-    /// Whether the controller gives a frame up after one attempt (`CAN_CTRLMODE_ONE_SHOT` in
-    /// `linux/can/netlink.h`): then many an echo never comes.
-    pub one_shot: bool,
-    /// Whether what has waited is put on the bus at a pace that its readers keep up with.
-    pub paced: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            max_age: None,
-            read_only: false,
-            is_fd: true,
-            is_virtual: true,
-            handed_max: super::queue::HANDED_MAX,
-            window: 128,
-            role: Role::Copy,
-            echo: Echo::Bus,
-            one_shot: false,
-            paced: false,
-        }
-    }
 }
 
 /// How it stands with one peer.
@@ -133,12 +63,12 @@ pub struct Hub<M: Memory> {
     name: String<BUS_NAME_MAX>,
     /// Another name by which peers may ask for it.
     alias: String<BUS_NAME_MAX>,
-    id: u64,
+    pub(super) id: u64,
     bus_id: u64,
     pub(super) history: History<M::Blocks>,
     pub(super) queue: Queue<M::Slots>,
     pub(super) peers: Vec<Peer, PEERS_MAX>,
-    policy: Policy,
+    pub(super) policy: Policy,
     /// Which frames leave the bus, and which may be sent to it.
     pub(super) filters: Filters,
     pub(super) tx_filters: Filters,
@@ -196,32 +126,6 @@ impl<M: Memory> Hub<M> {
 
     pub(super) fn alias(&self) -> &str {
         &self.alias
-    }
-
-    /// Begins a new history under another id, as a new process would: for a bus whose present one is
-    /// refused by a peer that has heard more of it than this process remembers, since the machine was
-    /// set back to an earlier state. Every link to the bus ends, and what was not known to have
-    /// arrived is counted.
-    pub fn renew(&mut self, now: Instant, id: u64) {
-        for number in 0..self.peers.len() {
-            let waiting = self.waiting(number);
-            let Some(peer) = self.peers.get_mut(number) else { continue };
-            if peer.outbound.wanted {
-                peer.outbound.progress.lost += waiting;
-            }
-            peer.link = None;
-            peer.last_used = now;
-        }
-        self.id = id.max(1);
-        self.history.clear();
-        let head = self.history.head();
-        for peer in &mut self.peers {
-            peer.outbound.cursor = head;
-            peer.outbound.receiver_lost();
-            peer.joined = 0;
-            peer.also = super::peer::Also::default();
-            peer.came_up = super::peer::CameUp::default();
-        }
     }
 
     /// Which frames to ask those for who dial us. To be called before there is a peer.
@@ -475,99 +379,6 @@ impl<M: Memory> Hub<M> {
     pub fn is_handed_too_old(&self, now: Instant) -> bool {
         let born = self.queue.oldest_handed_born();
         born.zip(self.policy.max_age).is_some_and(|(born, limit)| now.since(born) > limit)
-    }
-
-    /// A record for a peer we dial. `None` where there is no room for another.
-    pub fn dial(&mut self, now: Instant) -> Option<usize> {
-        let number = self.make_room(now, 0)?;
-        let cursor = self.history.tail();
-        let peer = self.peers.get_mut(number)?;
-        peer.dialled = true;
-        peer.outbound.wanted = true;
-        peer.outbound.begin(cursor, 0);
-        Some(number)
-    }
-
-    /// What a greeting says of us to a peer: [`Hello::features`].
-    pub(super) fn features(&self, number: usize) -> u32 {
-        let leads_on = |(other, peer): (usize, &Peer)| {
-            let leads = peer.features & (FEATURE_OWNER | FEATURE_RELAY) != 0;
-            other != number && peer.link.is_some() && leads
-        };
-        let role = match self.policy.role {
-            Role::Owner => FEATURE_OWNER,
-            Role::Relay => FEATURE_RELAY,
-            Role::Copy if self.peers.iter().enumerate().any(leads_on) => FEATURE_RELAY,
-            Role::Copy => 0,
-        };
-        FEATURE_PROBE | role
-    }
-
-    /// Whether there is a peer we dial.
-    #[must_use]
-    pub fn dials(&self) -> bool {
-        self.peers.iter().any(|peer| peer.dialled)
-    }
-
-    /// Whether a greeting comes from our own bus: from us, or from another process that has it open.
-    pub(super) fn is_own(&self, hello: &Hello<'_>) -> bool {
-        hello.history == self.id || hello.bus_id == self.bus_id
-    }
-
-    /// Whether a peer with this history may have one more link.
-    pub(super) fn has_place(&self, admission: Admission, history: u64) -> bool {
-        let is_known = |peer: &Peer| match admission {
-            Admission::Anybody => true,
-            Admission::Known => peer.has_carried() || peer.link.is_some(),
-            Admission::Linked => peer.link.is_some(),
-        };
-        let mut known = self.peers.iter().filter(|peer| peer.history == history);
-        admission == Admission::Anybody || known.any(is_known)
-    }
-
-    /// Whether a peer ever sent a frame, or confirmed one.
-    #[must_use]
-    pub fn has_carried(&self, number: usize) -> bool {
-        self.peers.get(number).is_some_and(Peer::has_carried)
-    }
-
-    /// The record of the peer with this history, an old one or a new one.
-    pub(super) fn admit(&mut self, now: Instant, hello: &Hello<'_>) -> Result<usize, Refusal> {
-        let history = hello.history;
-        // Whom we dial has our frames already: it would get them twice, and send them back.
-        let dialled = |peer: &Peer| peer.dialled && peer.history == history && peer.link.is_some();
-        if self.is_own(hello) || self.peers.iter().any(dialled) {
-            return Err(Refusal::LOOP);
-        }
-        let known = self.peers.iter().position(|peer| peer.history == history && !peer.dialled);
-        // One that was held up on its way: since it was made the peer has given that link up, and has seen
-        // more. Or the peer was set back to an earlier state, and what it says of the streams is not true
-        // any more: it comes back with a new history.
-        let is_late = |peer: &Peer| hello.clock_us < peer.heard_us;
-        if known.and_then(|number| self.peers.get(number)).is_some_and(is_late) {
-            return Err(Refusal::REPLACED);
-        }
-        known.or_else(|| self.make_room(now, history)).ok_or(Refusal::FULL)
-    }
-
-    /// Finds or frees a record. Forgotten is who has no reason to come back, else who never carried a
-    /// frame, else who was unheard of for longest.
-    fn make_room(&mut self, now: Instant, history: u64) -> Option<usize> {
-        let fresh = Peer::new(history, false, now, self.position());
-        if self.peers.push(fresh).is_ok() {
-            return Some(self.peers.len() - 1);
-        }
-        let queue = &self.queue;
-        let (number, _) = self
-            .peers
-            .iter()
-            .enumerate()
-            .filter(|(lane, peer)| peer.link.is_none() && !peer.dialled && queue.is_empty(*lane))
-            .min_by_key(|(_, peer)| (peer.may_resume, peer.has_carried(), peer.last_used))?;
-        self.is_somebody_else(number);
-        self.queue.forget_ghosts(number);
-        *self.peers.get_mut(number)? = fresh;
-        Some(number)
     }
 
     /// The peers known, by number.

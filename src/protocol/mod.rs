@@ -101,8 +101,10 @@ mod input;
 mod link;
 mod output;
 mod peer;
+mod policy;
 mod queue;
 mod record;
+mod records;
 mod resume;
 mod ring;
 mod stream;
@@ -113,12 +115,13 @@ pub mod wire;
 pub use ask::{Asking, Heard, report};
 pub use filter::{FILTERS_MAX, FilterError, Filters};
 pub use frame::{BusBits, Frame, Id, Kind};
-pub use hub::{Echo, Hub, Memory, PeerStatus, Policy, Role};
+pub use hub::{Hub, Memory, PeerStatus};
 pub use link::{
     Admission, BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions,
     Place, RECEIPT_INTERVAL,
 };
 pub use output::RECORD_MAX;
 pub use peer::{Counters, Outcome, PeerNumber, Progress};
+pub use policy::{Echo, Policy, Role};
 pub use queue::{ECHO_OVERDUE, HANDED_MAX, OFFER_MAX, PEERS_MAX, Slot, Slots};
 pub use ring::{HOPS_MAX, PROBE_EVERY, PROBE_WAIT};
