@@ -191,12 +191,13 @@ fn a_writer_faster_than_the_bus_loses_its_own_frames_by_count_and_no_one_elses()
         [flooding, modest].map(|client| counters(&client.stop().succeeded().err));
     println!("    of {given} frames at 5 times the bus' rate {flooded} were sent: {flooding:?}");
     println!("    of {modest_given} frames of the other client {others} were sent: {modest:?}");
+    // An adapter of this kind cannot confirm more than that it took them.
     assert_eq!(
-        (others, modest.get("sent")),
+        (others, modest.get("taken")),
         (modest_given, modest_given),
         "the other client lost frames"
     );
-    assert_eq!(flooding.get("sent"), flooded, "{flooding:?}");
+    assert_eq!(flooding.get("taken"), flooded, "{flooding:?}");
     assert_eq!(flooded + flooding.get("stale") + flooding.get("lost"), given, "{flooding:?}");
     assert!(flooding.get("stale") > given / 2, "there was no overload: {flooding:?}");
     drop(server);
