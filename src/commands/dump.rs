@@ -46,10 +46,10 @@ impl Job for Dumping {
                 }
                 names.iter().try_for_each(|name| self.join(gateway, name))
             }
-            // A name that is wrong now stays wrong.
-            Notice::Ended(Ended::Refused(refusal)) if *refusal == Refusal::NO_SUCH_BUS => {
-                Err(format!("{}: {}", self.dump.endpoint, reason(Ended::Refused(*refusal))))
-            }
+            // A name or an address that is wrong now stays wrong.
+            Notice::Ended(Ended::Refused(
+                refusal @ (Refusal::NO_SUCH_BUS | Refusal::NOT_SERVED),
+            )) => Err(format!("{}: {}", self.dump.endpoint, reason(Ended::Refused(*refusal)))),
             _ => Ok(()),
         }
     }

@@ -108,7 +108,9 @@ fn connect_can_be_asked_how_it_is_and_lets_nobody_join() {
     client.says("listening on 127.0.0.1:7000");
     eventually("it is up", SOON, || is_up(&pair.pc, "127.0.0.1:7000"));
     let dump = Process::canspan(&pair.pc, &["dump", "127.0.0.1:7000", "vcan0"]);
-    dump.says("serves no bus of that name");
+    let refused = dump.finish(SOON);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    assert!(refused.err.contains("only answers `canspan status`"), "{refused:?}");
     drop(server);
     eventually("it is not up", SOON, || !is_up(&pair.pc, "127.0.0.1:7000"));
 }
