@@ -525,7 +525,7 @@ fn long_answer_is_finished_at_once() {
 }
 
 #[test]
-fn gone_visitors_leave_no_rows_in_status() {
+fn gone_visitors_leave_no_rows_in_the_table() {
     let (server, at) = serve("sim:b");
     for _ in 0..3 {
         let at = at.to_string();
@@ -547,7 +547,11 @@ fn gone_visitors_leave_no_rows_in_status() {
     }
     let answer = status(at, &["--json"]);
     let json: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
-    assert_eq!(json["links"].as_array().unwrap().len(), 1, "{json:#}");
+    // Whose frames were on the bus are accounted for; who only greeted is forgotten.
+    assert_eq!(json["links"].as_array().unwrap().len(), 4, "{json:#}");
+    let table = String::from_utf8(status(at, &[]).stdout).unwrap();
+    assert_eq!(table.matches("gone").count(), 2, "{table}");
+    assert!(table.contains("and 3 gone for good, with 3 frames in and 0 out"), "{table}");
 }
 
 #[test]

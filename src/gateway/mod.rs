@@ -376,7 +376,7 @@ impl Gateway {
         let Some(end_by) = self.end_by else { return false };
         let hubs = &self.hubs;
         let delivered = self.sessions.iter().all(|session| session.link.is_delivered(hubs))
-            && hubs.iter().all(|hub| !hub.is_busy() || !hub.status().state.takes_frames())
+            && hubs.iter().all(|hub| !hub.is_busy() || !hub.takes_frames())
             && self.printer.as_ref().is_none_or(|printer| !printer.borrow().is_waiting());
         if !delivered && now < end_by {
             return false;

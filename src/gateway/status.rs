@@ -109,6 +109,8 @@ pub struct BusView {
     pub expects_peer: bool,
     /// Its state, error counters, kernel overflow and age limit.
     pub status: BusStatus,
+    /// Whether it takes frames: a virtual bus does, whatever error frames on it say.
+    pub takes_frames: bool,
     /// How its controller is set, as far as that matters: `listen-only`, `one-shot`; `no-echo` where its driver
     /// confirms nothing. Empty as a rule.
     pub mode: String,
@@ -155,6 +157,14 @@ pub struct Snapshot {
 }
 
 impl LinkView {
+    /// Whether the peer has said goodbye and every frame of it has its end: each `canspan send` leaves such
+    /// an account.
+    fn is_closed(&self) -> bool {
+        let PeerStatus { received, may_resume, .. } = &self.status;
+        let is_gone = self.up_for.is_none() && !self.dialled;
+        is_gone && !may_resume && received.accounted() >= received.frames
+    }
+
     /// Tells one history of the peer from another. Not its id: who knows that can pass for the peer.
     fn history_tag(&self) -> u32 {
         (fnv1a(&self.status.history.to_le_bytes()) >> 32) as u32
@@ -170,7 +180,7 @@ impl Snapshot {
             self.links.iter().any(|link| link.bus == bus.name && link.up_for.is_some())
         };
         let is_joined = |bus: &BusView| !bus.expects_peer || has_peer(bus);
-        self.buses.iter().all(|bus| bus.status.state.takes_frames() && is_joined(bus))
+        self.buses.iter().all(|bus| bus.takes_frames && is_joined(bus))
             && self.links.iter().all(|link| !link.dialled || link.up_for.is_some())
     }
 }
@@ -180,14 +190,12 @@ pub(super) fn is_asking(dialler: &&super::Dialler) -> bool {
     matches!(dialler.wish, Wish::Names) && dialler.stage != Stage::Stopped
 }
 
-/// Whether a peer is gone for good, or for all that is known, and left nothing to account for: each
-/// `canspan send` would leave a row otherwise.
-fn is_done_with(status: &PeerStatus) -> bool {
+/// Whether a peer is gone that never had anything to account for: whoever only greets would leave a row
+/// otherwise.
+fn left_nothing(status: &PeerStatus) -> bool {
     let PeerStatus { received, sent, .. } = status;
     let has_carried = received.frames + received.lost + sent.accounted() > 0;
-    let is_open = received.accounted() < received.frames;
-    let is_gone = status.link.is_none() && !status.dialled;
-    is_gone && (!has_carried || !status.may_resume && !is_open)
+    status.link.is_none() && !status.dialled && !has_carried
 }
 
 impl Gateway {
@@ -244,6 +252,7 @@ impl Gateway {
                 name: hub.name().to_owned(),
                 expects_peer: self.expecting.contains(&number),
                 status: hub.status(),
+                takes_frames: hub.takes_frames(),
                 mode: bus.mode().to_string(),
                 rates,
                 load,
@@ -254,7 +263,7 @@ impl Gateway {
         });
         let links = self.hubs.iter().enumerate().flat_map(|(hub_number, hub)| {
             hub.peers()
-                .filter(|(_, status)| !is_done_with(status))
+                .filter(|(_, status)| !left_nothing(status))
                 .map(move |(number, status)| self.link_view(now, hub_number, hub, number, status))
         });
         let running = now.since(self.meter.started);

@@ -79,7 +79,21 @@ impl Snapshot {
         }
         text.push('\n');
         let heads = ["BUS", "PEER", "ROLE", "LINK", "ROUND TRIP", "BEHIND", "RECONNECTS", "FRAMES"];
-        columns(&mut text, heads, self.links.iter().map(LinkView::row));
+        let shown = self.links.iter().filter(|link| !link.is_closed());
+        columns(&mut text, heads, shown.map(LinkView::row));
+        let closed: Vec<&LinkView> = self.links.iter().filter(|link| link.is_closed()).collect();
+        if !closed.is_empty() {
+            let sum =
+                |count: fn(&LinkView) -> u64| closed.iter().map(|link| count(link)).sum::<u64>();
+            let (received, sent) =
+                (sum(|l| l.status.received.frames), sum(|l| l.status.sent.frames));
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "and {} gone for good, with {received} frames in and {sent} out; --json shows each",
+                closed.len()
+            );
+        }
         text
     }
 }
