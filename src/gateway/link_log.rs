@@ -1,6 +1,8 @@
 //! What is logged of links that others dial: each coming and going, but never in a flood. Peers that
 //! have carried frames have lines of their own, so that strangers cannot hide them.
 
+use core::time::Duration;
+
 use super::LINKS_MAX;
 use super::rate_limit::RateLimit;
 use crate::protocol::time::Instant;
@@ -8,6 +10,9 @@ use crate::protocol::time::Instant;
 /// Lines for links of one kind in one [`SPAN`](super::rate_limit::SPAN). Chosen: all clients that come
 /// back after a cut are told, each of them.
 const LINES_MAX: u32 = LINKS_MAX as u32;
+/// The time over which the lines of peers that have carried nothing are counted. Chosen: whoever floods
+/// a board with greetings for a night writes some megabytes.
+const STRANGERS_SPAN: Duration = Duration::from_secs(300);
 /// The same for connections that never became a link.
 const FAILED_LINES_MAX: u32 = 10;
 
@@ -27,8 +32,8 @@ pub(super) struct LinkLog {
 impl Default for LinkLog {
     fn default() -> Self {
         Self {
-            up: [RateLimit::new(LINES_MAX); 2],
-            down: [RateLimit::new(LINES_MAX); 2],
+            up: [RateLimit::over(STRANGERS_SPAN, LINES_MAX), RateLimit::new(LINES_MAX)],
+            down: [RateLimit::over(STRANGERS_SPAN, LINES_MAX), RateLimit::new(LINES_MAX)],
             failed: RateLimit::new(FAILED_LINES_MAX),
             not_accepted: RateLimit::new(1),
         }

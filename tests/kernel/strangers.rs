@@ -212,7 +212,8 @@ fn hostile_peers_neither_delay_nor_cost_frames() {
     );
     assert_eq!(asked.code(), 0, "status is refused beside 64 silent strangers: {asked:?}");
     assert!(beside <= 2 * quiet, "p99 is {beside} us beside hostile peers, {quiet} us without");
-    assert!(told <= 20 * seconds, "{told} lines of log in {seconds} s");
+    // Each link is told, up to as many as there can be: its coming, its end, and its counters.
+    assert!(told <= 3 * 64 + 5 * seconds, "{told} lines of log in {seconds} s");
     assert_eq!(client.err().matches("link up").count(), 1, "the honest link was made anew");
 }
 
