@@ -405,7 +405,13 @@ impl Session {
 
     /// Sends what there is to be sent, until that is all, or the connection takes no more.
     pub(super) fn write(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) {
-        if self.is_broken || self.output == Flow::Blocked {
+        if self.is_broken {
+            return;
+        }
+        if self.output == Flow::Blocked {
+            if self.link.ended().is_some() {
+                self.close_by.get_or_insert(now + FAREWELL);
+            }
             return;
         }
         self.output = Flow::Ready;

@@ -272,6 +272,9 @@ impl<M: Memory> Hub<M> {
         };
         let rules = self.rules();
         let lane = if own { self.queue.confirm(frame, outcome, rules) } else { None };
+        if !own && !frame.is_error() {
+            self.queue.heard();
+        }
         if own && lane.is_none() {
             // A peer's, given up too long ago to know whose: it must not go back to it.
             self.set_status(BusStatus { overflow: self.status.overflow + 1, ..self.status });

@@ -166,7 +166,7 @@ impl<S: Slots> Queue<S> {
         outcome: Option<Outcome>,
     ) -> bool {
         let Times { stamp_us, born, is_late } = times;
-        self.pace.note(stamp_us);
+        self.pace.note(lane, stamp_us);
         let number = self.free_slot();
         let (Some(slot), Some(queue)) =
             (self.slots.as_mut().get_mut(usize::from(number)), self.lanes.get_mut(lane))
@@ -348,9 +348,9 @@ impl<S: Slots> Queue<S> {
             idle += 1;
             self.drop_stale(lane, now, rules.max_age);
             let is_late = self.first_waiting(lane).is_some_and(|slot| slot.is_late);
-            if rules.paced && !self.pace.may_go(now, is_late) {
+            if rules.paced && !self.pace.may_go(now, lane, is_late) {
                 if self.first_waiting(lane).is_some() {
-                    self.pace.hold(is_late);
+                    self.pace.hold(lane, is_late);
                 }
                 continue;
             }
@@ -360,7 +360,7 @@ impl<S: Slots> Queue<S> {
                 }
                 let _ = self.offered.push(number);
                 if rules.paced {
-                    self.pace.goes(now, is_late);
+                    self.pace.goes(now, lane, is_late);
                 }
                 idle = 0;
             }

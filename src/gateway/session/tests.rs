@@ -81,6 +81,17 @@ fn ended_link_with_unread_input_does_not_spin() {
 }
 
 #[test]
+fn link_that_ends_while_blocked_is_over_in_time() {
+    let (_near, far, address) = pair();
+    let (mut session, mut hubs) = (session(far, address), hubs());
+    // The peer reads nothing.
+    session.output = Flow::Blocked;
+    session.link.close(NOW, &mut hubs, Ended::Silent);
+    session.write(NOW, &mut hubs);
+    assert!(session.poll_timeout(&hubs).is_some() && session.is_over(NOW + FAREWELL));
+}
+
+#[test]
 fn last_word_is_followed_by_an_end_not_a_reset() {
     let (mut near, far, address) = pair();
     let (mut session, mut hubs) = (session(far, address), hubs());

@@ -9,6 +9,8 @@
 //! | the echo of a frame that was handed over clearly later, or of several while little is handed over | any bus; on a virtual one, of any later frame |
 //! | no echo at all for [`ACTIVE_OVERDUE`], though the controller is error-active | a real bus |
 //! | no echo for [`ECHO_OVERDUE`] | a virtual bus, which confirms at once; after the kernel dropped frames |
+//! | no echo at all for [`OVERDUE_MAX`], while other nodes' frames come | a real bus whose controller is error-passive |
+//! | no echo for [`ONE_SHOT_OVERDUE`] | a controller that tries each frame once |
 //!
 //! On a real bus nothing is given up by time alone while the controller is error-passive: a frame that
 //! nobody acknowledges is tried for ever. And little is handed over until echoes come, since what the
@@ -69,6 +71,8 @@ pub(super) struct Handed {
     now: Instant,
     /// Since when the controller has been error-active again; `None`: since the next moment we are told of.
     active_since: Option<Instant>,
+    /// When another node's frame was seen last.
+    heard: Instant,
     /// How often a frame was given up by time since the last echo.
     given_up: u32,
     /// Set when the kernel dropped frames: echoes may be among them.
@@ -84,6 +88,7 @@ impl Handed {
             last_echo: Instant::from_micros(0),
             now: Instant::from_micros(0),
             active_since: Some(Instant::from_micros(0)),
+            heard: Instant::from_micros(0),
             given_up: 0,
             echoes_lost: false,
             ghosts: Deque::new(),
@@ -240,10 +245,22 @@ impl<S: Slots> Queue<S> {
         if rules.is_virtual || self.handed.echoes_lost {
             return Some(at + ECHO_OVERDUE);
         }
-        let first = if rules.one_shot { ONE_SHOT_OVERDUE } else { ACTIVE_OVERDUE };
-        let wait = first.saturating_mul(1 << self.handed.given_up.min(10)).min(OVERDUE_MAX);
-        let since = at.max(self.handed.last_echo).max(self.handed.active_since?);
-        rules.is_active.then(|| since + wait)
+        let since = at.max(self.handed.last_echo);
+        if rules.one_shot {
+            return Some(since + ONE_SHOT_OVERDUE);
+        }
+        if !rules.is_active {
+            // Whoever sends for so long also acknowledges.
+            let is_alive = self.handed.heard.since(since) >= OVERDUE_MAX;
+            return is_alive.then(|| since + OVERDUE_MAX);
+        }
+        let wait = ACTIVE_OVERDUE.saturating_mul(1 << self.handed.given_up.min(10));
+        Some(since.max(self.handed.active_since?) + wait.min(OVERDUE_MAX))
+    }
+
+    /// The bus showed a frame of another node's.
+    pub(in crate::protocol) fn heard(&mut self) {
+        self.handed.heard = self.handed.now;
     }
 
     /// The controller is error-active again: what it could not send meanwhile it sends now.
@@ -254,6 +271,7 @@ impl<S: Slots> Queue<S> {
     /// Gives up on echoes that are overdue.
     pub(in crate::protocol) fn give_up_echoes(&mut self, now: Instant, rules: Rules) {
         self.handed.note(now);
+        self.pace.held_until.take_if(|at| *at <= now);
         while self.overdue_at(rules).is_some_and(|at| at <= now) {
             let is_by_evidence = rules.is_virtual || self.handed.echoes_lost;
             let mut is_first = true;

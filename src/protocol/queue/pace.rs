@@ -10,6 +10,7 @@
 //! | that are late | [`FACTOR`] times what their bus showed in a second, or [`LATE_RATE`] | whoever reads them as they come can read some more |
 //! | others | [`LIVE_RATE`], or the same multiple | no real bus has more, so these are never held up but by late ones before them |
 
+use super::PEERS_MAX;
 use crate::protocol::time::Instant;
 
 /// Frames that may be put on the bus at once. Chosen: a quarter of what a reader has room for, so that it
@@ -27,56 +28,75 @@ const TURN: u64 = 16;
 /// Microseconds over which a bus' frames are counted.
 const COUNTED_US: u64 = 1_000_000;
 
+/// Frames by stamp: since when they are counted, how many, and how many in the time before.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    since_us: u64,
+    count: u64,
+    before: u64,
+}
+
 /// A token bucket in the form of the generic cell rate algorithm (ITU-T I.371): the time at which a
 /// stream of evenly spaced frames would be where this one is.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Frames by stamp: since when they are counted, how many, and how many in the time before.
-    since_us: u64,
-    count: u64,
-    before: u64,
-    expected_ns: u64,
+    /// Of each lane: the stamps of two buses, or of old frames and new ones, say nothing of each other.
+    counts: [Count; PEERS_MAX],
+    /// Live frames do not wait for the late ones of another lane.
+    live_ns: u64,
+    late_ns: u64,
     /// When more frames may go, where some were held back.
     pub(super) held_until: Option<Instant>,
 }
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self { since_us: 0, count: 0, before: 0, expected_ns: 0, held_until: None }
+        let none = Count { since_us: 0, count: 0, before: 0 };
+        Self { counts: [none; PEERS_MAX], live_ns: 0, late_ns: 0, held_until: None }
     }
 
     /// A frame with this stamp came.
-    pub(super) fn note(&mut self, stamp_us: u64) {
-        let passed_us = stamp_us.wrapping_sub(self.since_us);
+    pub(super) fn note(&mut self, lane: usize, stamp_us: u64) {
+        let Some(of) = self.counts.get_mut(lane) else { return };
+        let passed_us = stamp_us.wrapping_sub(of.since_us);
         if passed_us >= COUNTED_US {
             // A clock that was set back, or a silent bus: the time before tells nothing.
             let is_next = passed_us < 2 * COUNTED_US;
-            self.before = if is_next { self.count } else { 0 };
-            (self.since_us, self.count) = (stamp_us, 0);
+            of.before = if is_next { of.count } else { 0 };
+            (of.since_us, of.count) = (stamp_us, 0);
         }
-        self.count += 1;
+        of.count += 1;
     }
 
     /// Nanoseconds between frames now; at least one.
-    fn interval_ns(&self, is_late: bool) -> u64 {
+    fn interval_ns(&self, lane: usize, is_late: bool) -> u64 {
         let least = if is_late { LATE_RATE } else { LIVE_RATE };
-        let rate = self.count.max(self.before).saturating_mul(FACTOR).max(least);
+        let shown = self.counts.get(lane).map_or(0, |of| of.count.max(of.before));
+        let rate = shown.saturating_mul(FACTOR).max(least);
         (1_000_000_000 / rate).max(1)
     }
 
     /// Whether a frame may go now.
-    pub(super) fn may_go(&self, now: Instant, is_late: bool) -> bool {
-        self.expected_ns <= nanoseconds(now) + (BURST - 1) * self.interval_ns(is_late)
+    pub(super) fn may_go(&self, now: Instant, lane: usize, is_late: bool) -> bool {
+        let latest_ns = nanoseconds(now) + (BURST - 1) * self.interval_ns(lane, is_late);
+        self.expected_ns(is_late) <= latest_ns
+    }
+
+    fn expected_ns(&self, is_late: bool) -> u64 {
+        if is_late { self.late_ns } else { self.live_ns }
     }
 
     /// A frame goes.
-    pub(super) fn goes(&mut self, now: Instant, is_late: bool) {
-        self.expected_ns = self.expected_ns.max(nanoseconds(now)) + self.interval_ns(is_late);
+    pub(super) fn goes(&mut self, now: Instant, lane: usize, is_late: bool) {
+        let interval_ns = self.interval_ns(lane, is_late);
+        let expected_ns = if is_late { &mut self.late_ns } else { &mut self.live_ns };
+        *expected_ns = (*expected_ns).max(nanoseconds(now)) + interval_ns;
     }
 
     /// A frame has to wait.
-    pub(super) fn hold(&mut self, is_late: bool) {
-        let at_ns = self.expected_ns.saturating_sub((BURST - TURN) * self.interval_ns(is_late));
+    pub(super) fn hold(&mut self, lane: usize, is_late: bool) {
+        let ahead_ns = (BURST - TURN) * self.interval_ns(lane, is_late);
+        let at_ns = self.expected_ns(is_late).saturating_sub(ahead_ns);
         let at = Instant::from_micros(at_ns.div_ceil(1_000));
         self.held_until = Instant::earliest(self.held_until, Some(at));
     }
@@ -93,12 +113,12 @@ mod tests {
     /// How many of a backlog of `count`, which was seen `gap_us` apart, have gone by each millisecond.
     fn drained(count: u64, gap_us: u64, is_late: bool) -> std::vec::Vec<u64> {
         let mut pace = Pace::new();
-        (0..count).for_each(|frame| pace.note(5_000_000 + frame * gap_us));
+        (0..count).for_each(|frame| pace.note(0, 5_000_000 + frame * gap_us));
         let (mut gone, mut all) = (0, std::vec::Vec::new());
         for millisecond in 0..60_000 {
             let now = Instant::from_micros(1_000_000 + millisecond * 1_000);
-            while gone < count && pace.may_go(now, is_late) {
-                pace.goes(now, is_late);
+            while gone < count && pace.may_go(now, 0, is_late) {
+                pace.goes(now, 0, is_late);
                 gone += 1;
             }
             all.push(gone);
@@ -131,9 +151,9 @@ mod tests {
             let mut pace = Pace::new();
             for frame in 0..50_000 {
                 let now = Instant::from_micros(5_000_000 + frame * gap_us);
-                pace.note(now.as_micros());
-                assert!(pace.may_go(now, false), "frame {frame}, {gap_us} us apart");
-                pace.goes(now, false);
+                pace.note(0, now.as_micros());
+                assert!(pace.may_go(now, 0, false), "frame {frame}, {gap_us} us apart");
+                pace.goes(now, 0, false);
             }
         }
     }
@@ -145,10 +165,10 @@ mod tests {
         let (mut waiting, mut most) = (0_u64, 0);
         for frame in 0..300_000 {
             let now = Instant::from_micros(5_000_000 + frame * 10);
-            pace.note(now.as_micros());
+            pace.note(0, now.as_micros());
             waiting += 1;
-            while waiting > 0 && pace.may_go(now, false) {
-                pace.goes(now, false);
+            while waiting > 0 && pace.may_go(now, 0, false) {
+                pace.goes(now, 0, false);
                 waiting -= 1;
             }
             most = most.max(waiting);

@@ -297,3 +297,106 @@ fn late_frames_are_offered_at_a_pace() {
     let took = now.since(start).as_millis();
     assert!((100..140).contains(&took), "{took} ms");
 }
+
+#[test]
+fn one_shot_frames_end_though_the_controller_is_passive() {
+    let mut queue = queue(&[(0, &[1, 2, 3, 4, 5])]);
+    let rules = Rules { one_shot: true, ..PASSIVE };
+    let mut now = NOW;
+    for _ in 0..10 {
+        let offered = queue.offer(now, rules, &mut [frame(0); 16]);
+        queue.taken(now, offered);
+        now = now + Duration::from_secs(1);
+        queue.give_up_echoes(now, rules);
+    }
+    assert!(!queue.is_busy());
+}
+
+#[test]
+fn passive_controller_on_a_living_bus_is_used_again() {
+    let mut queue = queue(&[(0, &[1, 2, 3])]);
+    let offered = queue.offer(NOW, PASSIVE, &mut [frame(0); 16]);
+    queue.taken(NOW, offered);
+    let mut now = NOW;
+    for _ in 0..20 {
+        now = now + Duration::from_secs(1);
+        assert!(
+            queue.offer(now, PASSIVE, &mut [frame(0); 16]) == 0
+                || now.since(NOW) > Duration::from_secs(15)
+        );
+        queue.heard();
+        queue.give_up_echoes(now, PASSIVE);
+    }
+    assert_eq!(outcomes(&mut queue)[..2], [Outcome::Unconfirmed; 2]);
+}
+
+/// A board whose frames are late, and one with a live frame every so many milliseconds, on one bus for ten seconds.
+/// Returns how many of the first went out, and how long one of the second waited at most, in milliseconds.
+fn two_boards(late_gap_us: u64, live_every_ms: u64) -> (u64, u64) {
+    let mut queue = Queue::new(Vec::<_, 512>::new());
+    let rules = Rules { paced: true, handed_max: 256, ..VIRTUAL };
+    let (mut late, mut made, mut longest) = (0, 0, 0);
+    let mut waiting = std::collections::VecDeque::new();
+    for ms in 0..10_000_u64 {
+        let now = Instant::from_micros(100_000_000 + ms * 1_000);
+        while queue.held(0) < 128 {
+            let stamp_us = 40_000_000 + made * late_gap_us;
+            assert!(queue.push(0, frame(1), Times { stamp_us, ..TIMES }, None));
+            made += 1;
+        }
+        if ms.is_multiple_of(live_every_ms) && queue.held(1) < 128 {
+            let times = Times { stamp_us: now.as_micros(), born: now, is_late: false };
+            assert!(queue.push(1, frame(2), times, None));
+            waiting.push_back(ms);
+        }
+        let mut out = [frame(0); 64];
+        loop {
+            let offered = queue.offer(now, rules, &mut out);
+            if offered == 0 {
+                break;
+            }
+            queue.taken(now, offered);
+            for frame in &out[..offered] {
+                match queue.confirm(frame, Outcome::Sent, rules) {
+                    Some(0) => late += 1,
+                    _ => longest = longest.max(ms - waiting.pop_front().unwrap()),
+                }
+            }
+            while queue.pop_done(0).is_some() || queue.pop_done(1).is_some() {}
+        }
+    }
+    (late, longest.max(waiting.front().map_or(0, |ms| 10_000 - ms)))
+}
+
+#[test]
+fn backlog_of_one_board_holds_up_no_live_frame() {
+    let (_, longest) = two_boards(250, 10);
+    assert!(longest < 5, "one waited {longest} ms");
+}
+
+#[test]
+fn backlog_is_caught_up_with_beside_a_live_board() {
+    // 8,000 frames/s come, and three times as many may go.
+    let (late, _) = two_boards(125, 1);
+    assert!(late > 200_000, "{late} in ten seconds");
+}
+
+#[test]
+fn held_frames_ask_for_no_turn_while_nothing_is_offered() {
+    let mut queue = Queue::new(Vec::<_, 512>::new());
+    for number in 0..200_u64 {
+        let times = Times { stamp_us: number * 2_000, ..TIMES };
+        assert!(queue.push(0, frame(number as u8), times, None));
+    }
+    let rules = Rules { paced: true, handed_max: 256, ..VIRTUAL };
+    let mut out = [frame(0); 64];
+    while queue.offer(NOW, rules, &mut out) > 0 {
+        let offered = queue.offered.len();
+        queue.taken(NOW, offered);
+    }
+    // The bus goes down.
+    queue.fail_handed(Outcome::Failed);
+    let later = NOW + Duration::from_secs(60);
+    queue.give_up_echoes(later, rules);
+    assert_eq!(queue.next_timeout(rules), None);
+}
