@@ -93,7 +93,7 @@ fn send_that_is_ended_before_it_could_send_does_not_succeed() {
 #[test]
 fn send_takes_no_longer_than_the_bus() {
     let at = format!("127.0.0.1:{}", free_port());
-    let mut server = Running::start(&["serve", "sim:b", "--listen", &at]);
+    let mut server = Running::start(&["serve", "sim:b?rate=1", "--listen", &at]);
     server.says("listening");
     let start = std::time::Instant::now();
     for _ in 0..10 {

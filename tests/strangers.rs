@@ -19,7 +19,7 @@ use std::time::Instant;
 use canspan::protocol::wire::{
     BusState, Form, Hello, Message, PREAMBLE_SIZE, Ping, Refusal, Skip, preamble,
 };
-use canspan::protocol::{Frame, Hub, Id, Link, LinkOptions, Progress, entry};
+use canspan::protocol::{Frame, Hub, Id, Link, LinkOptions, Progress, RECORD_MAX, entry};
 use memory::{Bounded, Heap};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use talk::{hello, record};
@@ -274,10 +274,6 @@ fn one_address_leaves_places_to_others() {
     }
     assert_eq!(admit(2, 999), Err(Refusal::FULL));
     assert_eq!(admit(3, 1000), Ok(()));
-    // Who carries frames does not count.
-    admitted.iter_mut().take(5).for_each(Peer::carry);
-    let mut stream = from(2, at);
-    stream.join("b", 1001);
 }
 
 #[test]
@@ -458,6 +454,12 @@ fn survives(messages: &[Message<'_>], silence: Duration) -> bool {
         link.handle_input(start, &record(message), &mut hubs);
     }
     assert_eq!(link.ended(), None, "{messages:?}");
+    // The bus shows what it is offered, and the peer is told.
+    let mut frames = [Frame::EMPTY; 1];
+    let offered = hubs[0].offer(start, &mut frames);
+    hubs[0].taken(start, offered);
+    frames.iter().take(offered).for_each(|frame| hubs[0].seen(frame, 1, true));
+    while link.poll_transmit(start, &mut hubs, &mut [0; 2 * RECORD_MAX]) > 0 {}
     link.handle_timeout(start + silence, &mut hubs);
     link.ended().is_none()
 }
@@ -528,7 +530,8 @@ fn long_answer_is_finished_at_once() {
 
 #[test]
 fn gone_visitors_leave_no_rows_in_the_table() {
-    let (server, at) = serve("sim:b");
+    // A bus with traffic of its own, so that it is no relay's.
+    let (server, at) = serve("sim:b?rate=1");
     for _ in 0..3 {
         let at = at.to_string();
         let mut send = Running::start(&["send", &at, "b", "123#11"]);
@@ -617,4 +620,77 @@ fn unknown_log_level_silences_nothing() {
     let server = Running::run(command);
     server.says("listening");
     server.says("RUST_LOG=foo is ignored");
+}
+
+#[test]
+fn strangers_that_come_back_flood_no_log() {
+    const COUNT: u64 = 1000;
+    let (server, at) = serve("sim:b");
+    for number in 0..COUNT {
+        let mut peer = from(1, at);
+        peer.greet("b", 100 + number);
+        if peer.is_admitted().is_err() {
+            continue;
+        }
+        peer.say(&[
+            Message::Start(Progress { position: 9, frames: 0, lost: 9, stale: 0 }),
+            Message::Skip(Skip { positions: 5, lost: 2, stale: 3 }),
+            Message::Bye,
+        ]);
+        let _ = peer.stream.read_to_end(&mut Vec::new());
+    }
+    server.signal(Signal::TERM);
+    server.says("times a peer that has carried nothing had news");
+    let lines = server.lines().len();
+    assert!(lines < 500, "{lines} lines");
+}
+
+/// What a peer was sent, and says became of it, makes it known; what it claims in a greeting does not.
+#[test]
+fn known_peer_comes_in_though_one_address_holds_most_places() {
+    let (server, at) = serve("sim:b?rate=100");
+    let mut known = from(1, at);
+    known.join("b", 1);
+    known.carry();
+    drop(known);
+    server.says("link down");
+    let mut others = Vec::new();
+    for number in 0..LINKS_MAX {
+        let mut other = from(2, at);
+        other.greet("b", 1000 + number as u64);
+        if other.is_admitted().is_ok() {
+            other.carry();
+            others.push(other);
+        }
+    }
+    assert!(others.len() <= LINKS_MAX - 8, "{} links from one address", others.len());
+    for number in 0..8 {
+        let mut other = from(3, at);
+        other.join("b", 2000 + number);
+        other.carry();
+        others.push(other);
+    }
+    let mut known = from(1, at);
+    known.greet("b", 1);
+    assert_eq!(known.is_admitted(), Ok(()));
+}
+
+#[test]
+fn refusing_peer_ends_no_other_link() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dial = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut peer = Peer::on(stream.unwrap());
+            peer.write(&preamble());
+            peer.say(&[Message::Refuse(Refusal::REPLACED)]);
+            let _ = peer.stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let arguments = ["serve", "sim:b?rate=1000", "--dial", &dial, "--listen", "127.0.0.1:0"];
+    let hub = Running::start(&arguments);
+    let dump = Running::start(&["dump", &hub.address().to_string(), "b"]);
+    dump.says("link up");
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(dump.count("link down"), 0, "{:#?}", hub.lines());
 }

@@ -173,7 +173,8 @@ impl Job for Sending {
     ) -> Result<(), String> {
         match notice {
             Notice::PeerBus(state) if !self.is_up => {
-                if !state.takes_frames() {
+                // Of a bus that is off by hearsay only, the frame's own end tells.
+                if matches!(state, BusState::Absent | BusState::Down) {
                     return Err(down(&self.endpoint, &self.bus, *state));
                 }
                 self.features = gateway.peer_features(dialler);

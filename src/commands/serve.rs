@@ -1,6 +1,7 @@
 //! `canspan serve`: owns buses, and lets peers join them.
 
 use super::{gateway, link_options, policy, queue_max, side, window};
+use crate::bus::sim::SimSource;
 use crate::cli::{BusSpec, DEFAULT_MAX_AGE, MaxAge, Serve, filters_of};
 use crate::gateway::Job;
 use crate::protocol::{Policy, Role};
@@ -31,8 +32,9 @@ pub(super) fn run(serve: Serve) -> Result<(), String> {
         let max_age = max_age(spec, limits.max_age);
         let role = match spec {
             BusSpec::Interface(_) => Role::Owner,
-            BusSpec::Sim { .. } if !serve.dial.is_empty() => Role::Relay,
-            BusSpec::Sim { .. } => Role::Copy,
+            // Without traffic of its own it is there for others to meet.
+            BusSpec::Sim { source: SimSource::Silent, .. } => Role::Relay,
+            BusSpec::Sim { .. } => Role::Owner,
         };
         let policy = Policy { read_only, role, ..policy(spec, max_age, window(spec)) };
         let side = side(spec, max_age, serve.create, serve.settings)?;

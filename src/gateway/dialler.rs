@@ -58,6 +58,8 @@ pub struct Dialler {
     backoff: Backoff,
     /// How often in a row a greeting was refused as older than another one.
     outdated: u32,
+    /// When the bus came as a new one last.
+    set_back_at: Option<Instant>,
     /// The last problem told and when, so that it is told once a minute at most.
     told: Option<(String, Instant)>,
 }
@@ -68,6 +70,9 @@ pub struct Dialler {
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// Greetings in a row that are refused as outdated before the bus comes as a new one.
 const OUTDATED_MAX: u32 = 2;
+/// How often a bus may come as a new one. Chosen: a peer that refuses everybody costs the others of the bus
+/// little by it.
+const SET_BACK_EVERY: Duration = Duration::from_secs(60);
 /// Lines of a kind for one dialled link in one [`SPAN`](super::rate_limit::SPAN).
 const LINES_MAX: u32 = 5;
 /// How often the same problem is told. Chosen: a night without the board is some hundred lines.
@@ -94,6 +99,7 @@ impl Dialler {
             downs: RateLimit::new(LINES_MAX),
             backoff: Backoff::default(),
             outdated: 0,
+            set_back_at: None,
             told: None,
         }
     }
@@ -158,9 +164,11 @@ impl Dialler {
         // Once, and another greeting of ours may have overtaken this one on another way.
         let is_outdated = !was_live && ended == Ended::Refused(Refusal::REPLACED);
         self.outdated = if is_outdated { self.outdated + 1 } else { 0 };
-        let is_set_back = self.outdated >= OUTDATED_MAX;
+        let is_set_back = self.outdated >= OUTDATED_MAX
+            && self.set_back_at.is_none_or(|at| now.since(at) >= SET_BACK_EVERY);
         if is_set_back {
             self.outdated = 0;
+            self.set_back_at = Some(now);
         }
         is_set_back
     }

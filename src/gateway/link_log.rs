@@ -23,6 +23,9 @@ pub(super) struct LinkLog {
     pub(super) up: [RateLimit; 2],
     /// The same for those that ended.
     pub(super) down: [RateLimit; 2],
+    /// What links that others have dialled tell of their buses and of frames that are missing. Each link has a limit
+    /// of its own besides, which is gone with it.
+    pub(super) news: [RateLimit; 2],
     /// Connections that never became a link.
     pub(super) failed: RateLimit,
     /// Connections that the kernel could not give us.
@@ -34,6 +37,7 @@ impl Default for LinkLog {
         Self {
             up: [RateLimit::over(STRANGERS_SPAN, LINES_MAX), RateLimit::new(LINES_MAX)],
             down: [RateLimit::over(STRANGERS_SPAN, LINES_MAX), RateLimit::new(LINES_MAX)],
+            news: [RateLimit::over(STRANGERS_SPAN, LINES_MAX), RateLimit::new(LINES_MAX)],
             failed: RateLimit::new(FAILED_LINES_MAX),
             not_accepted: RateLimit::new(1),
         }
@@ -41,21 +45,31 @@ impl Default for LinkLog {
 }
 
 impl LinkLog {
-    fn limits(&mut self) -> [(&mut RateLimit, &'static str); 6] {
-        let Self { up: [up, known_up], down: [down, known_down], failed, not_accepted } = self;
+    fn limits(&mut self) -> [(&mut RateLimit, &'static str); 8] {
+        let Self { up: [up, known_up], down: [down, known_down], .. } = self;
+        let Self { news: [news, known_news], failed, not_accepted, .. } = self;
         [
             (up, "links of peers that have carried nothing came up"),
             (known_up, "links came up"),
             (down, "links of peers that have carried nothing went down"),
             (known_down, "links went down"),
+            (news, "times a peer that has carried nothing had news"),
+            (known_news, "times a link had news"),
             (failed, "connections ended before there was a link"),
             (not_accepted, "times a connection could not be accepted"),
         ]
     }
 
+    /// Whether a link that another side has dialled may tell its news now.
+    pub(super) fn may_tell(&mut self, now: Instant, has_carried: bool) -> bool {
+        let limit = self.news.get_mut(usize::from(has_carried));
+        limit.and_then(|limit| limit.allow(now, 1)).is_some()
+    }
+
     /// When to call [`LinkLog::catch_up`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let each = self.up.iter().chain(&self.down).chain([&self.failed, &self.not_accepted]);
+        let each = self.up.iter().chain(&self.down).chain(&self.news);
+        let each = each.chain([&self.failed, &self.not_accepted]);
         each.map(RateLimit::poll_timeout).fold(None, Instant::earliest)
     }
 

@@ -109,12 +109,15 @@ impl Gateway {
         if let Some(service) = &mut self.service {
             service.note();
         }
-        if let Some(sum) = session.missing.settle() {
+        let has_carried = self.has_carried(&session);
+        if let Some(sum) = session.missing.settle()
+            && (session.dialler.is_some() || self.link_log.may_tell(now, has_carried))
+        {
             session.tell_missing(&self.hubs, sum);
         }
         let ended = session.link.ended().unwrap_or(Ended::Closed);
         let was_live = session.link.was_live();
-        let known = usize::from(self.has_carried(&session));
+        let known = usize::from(has_carried);
         let dialler = session.dialler.and_then(|number| self.diallers.get_mut(number));
         let mut is_set_back = false;
         let told = match dialler {
@@ -134,7 +137,13 @@ impl Gateway {
             self.tell_ended(&session, ended, sum);
         }
         if let Some(place) = session.link.place().filter(|_| is_set_back) {
-            self.come_as_new(now, place.hub, &session.name);
+            // One that was set back has no connection that lived on.
+            let is_linked = |other: &Session| {
+                other.link.is_live() && other.link.place().is_some_and(|at| at.hub == place.hub)
+            };
+            if !self.sessions.iter().any(is_linked) {
+                self.come_as_new(now, place.hub, &session.name);
+            }
         }
     }
 
@@ -207,6 +216,8 @@ fn tell(
     let name = hub.map_or("", Hub::name);
     let dialler = session.dialler.and_then(|number| diallers.get_mut(number));
     let peer = &session.name;
+    let known = place.zip(hub).is_some_and(|(at, hub)| hub.has_carried(at.peer));
+    let is_dialled = dialler.is_some();
     match event {
         Event::Up { restarted } => {
             let told = match dialler {
@@ -214,10 +225,7 @@ fn tell(
                     dialler.reached(session.peer);
                     dialler.ups.allow(now, 1)
                 }
-                None => {
-                    let known = place.zip(hub).is_some_and(|(at, hub)| hub.has_carried(at.peer));
-                    log.up.get_mut(usize::from(known)).and_then(|limit| limit.allow(now, 1))
-                }
+                None => log.up.get_mut(usize::from(known)).and_then(|limit| limit.allow(now, 1)),
             };
             if let Some(more) = told.map(more) {
                 let note = if restarted { "; the peer was restarted meanwhile" } else { "" };
@@ -226,14 +234,18 @@ fn tell(
             Some(Notice::Up)
         }
         Event::Missing(frames) => {
-            if let Some(sum) = session.missing.allow(now, frames) {
+            if let Some(sum) = session.missing.allow(now, frames)
+                && (is_dialled || log.may_tell(now, known))
+            {
                 session.tell_missing(hubs, sum);
             }
             None
         }
         Event::Bus(status) => {
             let whose = format_args!("{name}: {peer}: its bus is ");
-            session.states.changed(now, whose, status.into());
+            if is_dialled || log.may_tell(now, known) {
+                session.states.changed(now, whose, status.into());
+            }
             Some(Notice::PeerBus(status.state))
         }
         Event::Buses => Some(Notice::Buses(session.link.buses().map(str::to_owned).collect())),

@@ -4,8 +4,9 @@
 //! - Each peer we dial has a place of its own.
 //! - [`UNKNOWN_MAX`] places are kept for connections of which it is not known yet what they want, so that
 //!   whoever asks for the status is always heard. They give way to newer ones of their kind.
-//! - One source address leaves [`OTHERS_MIN`] places to others, unless its links carry frames.
-//! - A peer that has carried frames before goes before one that never has.
+//! - One source address leaves [`OTHERS_MIN`] places to others.
+//! - A peer that has carried frames before goes before one that never has, and before the newest of a source that has
+//!   most of the places.
 
 use core::net::IpAddr;
 
@@ -24,7 +25,7 @@ pub(super) const UNKNOWN_MAX: usize = 8;
 pub(super) const LEAVING_MAX: usize = 16;
 /// Most connections at once.
 pub(super) const SESSIONS_MAX: usize = LINKS_MAX + UNKNOWN_MAX + LEAVING_MAX;
-/// Places that the links of one source address leave to others, as far as these have carried nothing. A
+/// Places that the links of one source address leave to others, but for peers that are known. A
 /// lower limit would refuse honest clients behind one NAT, or on this machine, on a silent bus.
 const OTHERS_MIN: usize = 8;
 
@@ -61,27 +62,39 @@ impl Gateway {
     /// Who may join by the connection `number`, which has not greeted yet.
     pub(super) fn admission(&self, number: usize) -> Admission {
         let accepted = self.accepted().count();
-        if accepted < OTHERS_MIN {
+        if accepted < OTHERS_MIN.min(self.accepted_max()) {
             return Admission::Anybody;
         }
-        let strangers = || self.accepted().filter(|(_, session)| !self.has_carried(session));
         if accepted >= self.accepted_max() {
             // A known peer takes the place of a stranger.
-            return if strangers().next().is_some() { Admission::Known } else { Admission::Linked };
+            return if self.next_to_go().is_some() { Admission::Known } else { Admission::Linked };
         }
         let Some(session) = self.sessions.get(number) else { return Admission::Linked };
-        let source = source(session.peer.ip());
-        let same = strangers().filter(|(_, other)| self::source(other.peer.ip()) == source);
-        if same.count() + OTHERS_MIN >= LINKS_MAX { Admission::Known } else { Admission::Anybody }
+        let same = self.links_from(source(session.peer.ip()));
+        if same + OTHERS_MIN >= LINKS_MAX { Admission::Known } else { Admission::Anybody }
     }
 
-    /// A known peer has come where there was no place left: the stranger that has been here for longest
-    /// goes.
+    fn links_from(&self, address: IpAddr) -> usize {
+        self.accepted().filter(|(_, session)| source(session.peer.ip()) == address).count()
+    }
+
+    /// Whose link ends where a known peer needs its place: of the strangers the one that has been here for
+    /// longest; where there are none, the newest of a source that has most of the places.
+    fn next_to_go(&self) -> Option<usize> {
+        let strangers = self.accepted().filter(|(_, session)| !self.has_carried(session));
+        if let Some((number, _)) = strangers.min_by_key(|(_, session)| session.link.id()) {
+            return Some(number);
+        }
+        let has_most =
+            |session: &Session| self.links_from(source(session.peer.ip())) > LINKS_MAX / 2;
+        let many = self.accepted().filter(|(_, session)| has_most(session));
+        many.max_by_key(|(_, session)| session.link.id()).map(|(number, _)| number)
+    }
+
+    /// A known peer has come where there was no place left.
     pub(super) fn make_way(&mut self, now: Instant) {
         while self.accepted().count() > self.accepted_max() {
-            let strangers = self.accepted().filter(|(_, session)| !self.has_carried(session));
-            let oldest = strangers.min_by_key(|(_, session)| session.link.id());
-            let Some(number) = oldest.map(|(number, _)| number) else { return };
+            let Some(number) = self.next_to_go() else { return };
             let Some(session) = self.sessions.get_mut(number) else { return };
             session.link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
         }
@@ -100,8 +113,13 @@ impl Gateway {
         }
         if self.sessions.len() >= SESSIONS_MAX {
             // Rather the last word of one that was refused than an answer.
-            let refused = self.oldest(|session| session.is_leaving() && !session.is_answering());
-            let number = refused.or_else(|| self.oldest(Session::is_leaving));
+            let is_refused = |session: &Session| {
+                session.is_leaving() && !session.is_answering() && session.dialler.is_none()
+            };
+            let refused = self.oldest(is_refused);
+            // The end of a dialled one is news to its command, which hears of it in its turn.
+            let is_heard = |session: &Session| session.is_leaving() && session.dialler.is_none();
+            let number = refused.or_else(|| self.oldest(is_heard));
             let Some(number) = number else { return false };
             let session = self.sessions.swap_remove(number);
             self.ended(now, session);

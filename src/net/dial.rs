@@ -12,8 +12,9 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Instant;
 
+use smol::channel::{self, Receiver};
 use smol::lock::Mutex;
-use smol::{Async, Task, Timer, future};
+use smol::{Async, Timer, future};
 
 use super::unreachable;
 use crate::cli::Endpoint;
@@ -25,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long after an attempt the next address is tried beside it ("Connection Attempt Delay", RFC 8305,
 /// section 5).
 const NEXT_AFTER: Duration = Duration::from_millis(250);
+/// How long an address gets to answer where another one has refused. Chosen: a SYN that was lost is sent again after
+/// a second (RFC 6298, section 2.1).
+const SLOW_ANSWER: Duration = Duration::from_millis(1_300);
 /// How long a name may take to resolve: one retry of the C library's resolver (`resolv.conf(5)`).
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -62,7 +66,7 @@ type Found = Result<Vec<SocketAddr>, String>;
 /// What is known of one name: the look-up under way, and when the last one ended, and how.
 #[derive(Default)]
 struct Name {
-    running: Option<Task<Found>>,
+    running: Option<Receiver<Found>>,
     last: Option<(Instant, Found)>,
 }
 
@@ -83,6 +87,22 @@ impl Default for Resolver {
 fn look_up(host: &str) -> Found {
     let addresses = (host, 0).to_socket_addrs();
     addresses.map(Iterator::collect).map_err(|error| error.to_string())
+}
+
+/// Starts a look-up in a thread of its own. Not in the `blocking` pool: where the machine gives it no
+/// thread that tries again for ever, on this one.
+fn start(look_up: fn(&str) -> Found, host: &str) -> Result<Receiver<Found>, String> {
+    let (sender, receiver) = channel::bounded(1);
+    let host = host.to_owned();
+    let answer = move || {
+        // Whoever asked may have given up.
+        let _ = sender.try_send(look_up(&host));
+    };
+    std::thread::Builder::new()
+        .name("look-up".to_owned())
+        .spawn(answer)
+        .map_err(|error| format!("no thread for the look-up: {error}"))?;
+    Ok(receiver)
 }
 
 impl Resolver {
@@ -112,9 +132,12 @@ impl Resolver {
         if let Some((_, found)) = name.last.as_ref().filter(|(at, _)| *at >= asked) {
             return found.clone();
         }
-        let (look_up, host) = (self.look_up, host.to_owned());
-        let running = name.running.get_or_insert_with(|| smol::unblock(move || look_up(&host)));
-        let found = running.await;
+        let running = match &name.running {
+            Some(running) => running.clone(),
+            None => name.running.insert(start(self.look_up, host)?).clone(),
+        };
+        let found =
+            running.recv().await.unwrap_or_else(|_| Err("the look-up broke off".to_owned()));
         name.running = None;
         name.last = Some((Instant::now(), found.clone()));
         found
@@ -139,7 +162,7 @@ async fn reach(
     resolver: &Resolver,
 ) -> Result<(TcpStream, SocketAddr), String> {
     let addresses = order.sort(&resolver.resolve(endpoint).await?);
-    match race(&addresses).await {
+    match race(&addresses, order.first).await {
         Ok(reached) => Ok(reached),
         Err(Some((address, error))) => Err(unreachable(endpoint, address, &error)),
         Err(None) => Err(format!("cannot find {endpoint}: the name has no address")),
@@ -175,6 +198,7 @@ async fn first(attempts: &mut Vec<Attempt>) -> (SocketAddr, io::Result<TcpStream
 /// before, or when that has failed. The error is the last one.
 async fn race(
     addresses: &[SocketAddr],
+    good: Option<SocketAddr>,
 ) -> Result<(TcpStream, SocketAddr), Option<(SocketAddr, io::Error)>> {
     let mut rest = addresses.iter();
     let mut attempts: Vec<Attempt> = Vec::new();
@@ -198,9 +222,10 @@ async fn race(
             Some((address, Ok(stream))) => return Ok((stream, address)),
             Some((address, Err(error))) => {
                 // The peer is there and not ready: to try again soon is better than to wait for an
-                // address that may be dead.
+                // address that may be dead. Unless that is the only one that ever answers.
                 if error.kind() == io::ErrorKind::ConnectionRefused {
-                    give_up_at = give_up_at.or_else(|| Some(Instant::now() + NEXT_AFTER));
+                    let patience = if Some(address) == good { NEXT_AFTER } else { SLOW_ANSWER };
+                    give_up_at = give_up_at.or_else(|| Some(Instant::now() + patience));
                 }
                 failure = Some((address, error));
             }
@@ -244,7 +269,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
         let start = Instant::now();
-        let (_, reached) = smol::block_on(race(&[dead, live])).unwrap();
+        let (_, reached) = smol::block_on(race(&[dead, live], None)).unwrap();
         assert_eq!(reached, live);
         let took = start.elapsed();
         assert!(took >= NEXT_AFTER && took < Duration::from_secs(2), "{took:?}");
@@ -257,10 +282,10 @@ mod tests {
     fn dead_address_alone_is_given_up() {
         let (dead, _held) = dead();
         let start = Instant::now();
-        let (address, error) = smol::block_on(race(&[dead])).unwrap_err().unwrap();
+        let (address, error) = smol::block_on(race(&[dead], None)).unwrap_err().unwrap();
         assert_eq!((address, error.kind()), (dead, io::ErrorKind::TimedOut));
         assert!(start.elapsed() >= CONNECT_TIMEOUT);
-        assert!(smol::block_on(race(&[])).unwrap_err().is_none());
+        assert!(smol::block_on(race(&[], None)).unwrap_err().is_none());
     }
 
     #[test]
@@ -269,7 +294,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
         let start = Instant::now();
-        let (_, reached) = smol::block_on(race(&[closed, closed, live])).unwrap();
+        let (_, reached) = smol::block_on(race(&[closed, closed, live], None)).unwrap();
         assert!(reached == live && start.elapsed() < NEXT_AFTER);
     }
 
@@ -278,10 +303,34 @@ mod tests {
     fn refused_address_is_not_held_up_by_dead_one() {
         let (dead, _held) = dead();
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let start = Instant::now();
-        let (address, error) = smol::block_on(race(&[closed, dead])).unwrap_err().unwrap();
-        assert_eq!((address, error.kind()), (closed, io::ErrorKind::ConnectionRefused));
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        for (good, most) in [(Some(closed), 1_000), (None, 2_000)] {
+            let start = Instant::now();
+            let outcome = smol::block_on(race(&[closed, dead], good));
+            let (address, error) = outcome.unwrap_err().unwrap();
+            assert_eq!((address, error.kind()), (closed, io::ErrorKind::ConnectionRefused));
+            assert!(start.elapsed() < Duration::from_millis(most), "{:?}", start.elapsed());
+        }
+    }
+
+    /// The SYN is sent again after a second, and then answered.
+    #[test]
+    fn slow_address_is_reached_though_another_refuses() {
+        let (slow, mut held) = dead();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::from(held.remove(0));
+        listener.set_nonblocking(true).unwrap();
+        let emptied = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(400));
+            let end = Instant::now() + Duration::from_secs(2);
+            let mut accepted = Vec::new();
+            while Instant::now() < end {
+                accepted.extend(listener.accept());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let reached = smol::block_on(race(&[closed, slow], None));
+        assert!(reached.is_ok_and(|(_, address)| address == slow));
+        emptied.join().unwrap();
     }
 
     #[test]

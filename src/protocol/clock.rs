@@ -36,7 +36,7 @@ const CLOSE_US: i64 = 100_000;
 const TRIPS_ENOUGH: u32 = 4;
 
 /// Bounds that contradict each other by more than this (microseconds) are a step. Chosen: twice what
-/// clocks that NTP slews by its most, 500 ppm, drift apart while a bound is believed.
+/// clocks that NTP slews by its most, 500 ppm, drift apart in two times [`BELIEVED`].
 const STEP_US: i64 = 20_000;
 /// How much the difference may have grown since another link without a step (microseconds): what it
 /// may be misjudged by, and a part of the time between for drift. Chosen: 200 ppm, the worst of cheap crystals.

@@ -228,7 +228,7 @@ impl Link {
     }
 
     /// Once the link carries frames, the peer may be silent for as long as it announced.
-    fn proven(&mut self, has_carried: bool) {
+    pub(super) fn proven(&mut self, has_carried: bool) {
         if has_carried && !self.has_carried {
             self.has_carried = true;
             self.silence_max = self.silence_announced;

@@ -519,6 +519,8 @@ impl Link {
             let hub = self.place.and_then(|place| hubs.get(place.hub));
             self.outbox.probe = hub.is_some_and(|hub| hub.has_other_ways(self.id));
         }
+        let carries = |place: Place| hubs.get(place.hub).map(|hub| hub.has_carried(place.peer));
+        self.proven(self.place.and_then(carries) == Some(true));
         if now >= self.heard + self.silence_max {
             let reason = if self.phase == Phase::Live { Ended::Silent } else { Ended::NoGreeting };
             self.close(now, hubs, reason);

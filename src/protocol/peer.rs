@@ -322,6 +322,8 @@ pub(super) struct Peer {
     pub(super) links: u64,
     /// Which of our frames it asks for.
     pub(super) filters: Filters,
+    /// Whether a frame of it was on our bus, or one of ours on its.
+    carried: bool,
     /// Whether something else joins the two buses: a link was refused for it, and none carried frames since.
     pub(super) displaced: bool,
     /// How it stood when the last link came up.
@@ -361,11 +363,12 @@ impl Peer {
 
     /// Whether it ever sent a frame, or confirmed one of ours. Who only greets has not.
     pub(super) fn has_carried(&self) -> bool {
-        let before = &self.outbound.before;
-        self.inbound.progress.frames > 0
-            || self.inbound.before.frames > 0
-            || total(&self.outbound.done) > 0
-            || before.of(Outcome::Sent) + before.of(Outcome::Taken) > 0
+        self.carried
+    }
+
+    /// What became of frames either way was learnt on a link: what a greeting claims proves nothing.
+    pub(super) fn note_carried(&mut self, outcome: Outcome) {
+        self.carried |= matches!(outcome, Outcome::Sent | Outcome::Taken);
     }
 
     /// Whether its frames go another way, as far as we know, and there is no link that may take over.
@@ -388,6 +391,7 @@ impl Peer {
             restarts: 0,
             links: 0,
             filters: Filters::ALL,
+            carried: false,
             displaced: false,
             came_up: CameUp::default(),
             features: 0,

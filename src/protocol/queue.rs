@@ -167,6 +167,8 @@ impl<S: Slots> Queue<S> {
     ) -> bool {
         let Times { stamp_us, born, is_late } = times;
         self.pace.note(lane, stamp_us);
+        // What waits behind late frames is part of the backlog by the time it goes.
+        let is_late = is_late || self.ends_late(lane);
         let number = self.free_slot();
         let (Some(slot), Some(queue)) =
             (self.slots.as_mut().get_mut(usize::from(number)), self.lanes.get_mut(lane))
@@ -195,6 +197,12 @@ impl<S: Slots> Queue<S> {
             last.next = number;
         }
         true
+    }
+
+    /// Whether the last frame of a lane is late, and waits.
+    fn ends_late(&self, lane: usize) -> bool {
+        let last = self.lanes.get(lane).and_then(|queue| self.slot(queue.tail));
+        last.is_some_and(|slot| slot.is_late && slot.state == State::Waiting)
     }
 
     /// Takes the next outcome from a lane, in the order its frames came.

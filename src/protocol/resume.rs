@@ -12,6 +12,10 @@ use super::peer::{CameUp, Counters, Inbound, Outbound, Progress, total};
 use super::time::Instant;
 use super::wire::{From, Hello, Refusal, Seen};
 
+/// Most frames looked at where a peer has refused a link. Chosen: what takes some milliseconds on a small
+/// board; more than a cut of ten seconds leaves waiting is a number that only bounds.
+const WALK_MAX: u64 = 65_536;
+
 impl<M: Memory> Hub<M> {
     /// What to say of the peer's history in a greeting.
     pub(super) fn seen_of(&mut self, number: usize) -> Option<Seen> {
@@ -202,6 +206,13 @@ impl<M: Memory> Hub<M> {
             wanted += u64::from(self.is_for(number, &entry));
         }
         wanted
+    }
+
+    /// The same where it is many, with a bounded walk: every position beyond counts.
+    pub(super) fn wanted_at_most(&self, number: usize, cursor: Cursor, end: u64) -> u64 {
+        let end = end.min(self.position());
+        let near = end.min(cursor.position.saturating_add(WALK_MAX));
+        self.wanted_between(number, cursor, near) + end.saturating_sub(near.max(cursor.position))
     }
 
     pub(super) fn is_for(&self, number: usize, entry: &Entry) -> bool {

@@ -153,7 +153,9 @@ impl<M: Memory> Hub<M> {
     pub(super) fn pop_done(&mut self, number: usize) -> Option<Outcome> {
         loop {
             let Done { outcome, orphan } = self.queue.pop_done(number)?;
-            let inbound = &mut self.peers.get_mut(number)?.inbound;
+            let peer = self.peers.get_mut(number)?;
+            peer.note_carried(outcome);
+            let inbound = &mut peer.inbound;
             if !orphan {
                 count(&mut inbound.done, outcome, 1);
                 return Some(outcome);
@@ -246,14 +248,17 @@ impl<M: Memory> Hub<M> {
 
     /// The peer says what became of frames we sent, in their order.
     pub(super) fn receipt_of(&mut self, number: usize, mut runs: &[u8]) -> Result<(), Refusal> {
-        let outbound = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.outbound;
+        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
         while !runs.is_empty() {
             let ((outcome, amount), rest) =
                 postcard::take_from_bytes::<(Outcome, u16)>(runs).map_err(|_| Refusal::PROTOCOL)?;
-            if u64::from(amount) > outbound.outstanding() {
+            if u64::from(amount) > peer.outbound.outstanding() {
                 return Err(Refusal::PROTOCOL);
             }
-            count(&mut outbound.done, outcome, u64::from(amount));
+            if amount > 0 {
+                peer.note_carried(outcome);
+            }
+            count(&mut peer.outbound.done, outcome, u64::from(amount));
             runs = rest;
         }
         Ok(())

@@ -110,7 +110,7 @@ impl<M: Memory> Hub<M> {
         // A first link has nothing to go on with.
         if peer.links > u64::from(was_up) && outbound.wanted && !peer.displaced {
             let end = if was_up { came_up.head } else { self.other_way_began() };
-            open = self.wanted_between(number, outbound.cursor, end);
+            open = self.wanted_at_most(number, outbound.cursor, end);
             if is_unread && was_up {
                 open += came_up.passed;
             }

@@ -8,7 +8,9 @@
 //! | frames | at most so many a second | why |
 //! |---|---|---|
 //! | that are late | [`FACTOR`] times what their bus showed in a second, or [`LATE_RATE`] | whoever reads them as they come can read some more |
-//! | others | [`LIVE_RATE`], or the same multiple | no real bus has more, so these are never held up but by late ones before them |
+//! | others | [`LIVE_RATE`], or the same multiple | no real bus has more, so these never wait |
+//!
+//! What waits behind late frames of its lane is late, too, until the lane is empty.
 
 use super::PEERS_MAX;
 use crate::protocol::time::Instant;

@@ -400,3 +400,38 @@ fn held_frames_ask_for_no_turn_while_nothing_is_offered() {
     queue.give_up_echoes(later, rules);
     assert_eq!(queue.next_timeout(rules), None);
 }
+
+#[test]
+fn live_frames_behind_a_backlog_come_at_its_pace() {
+    // 1,000 frames/s, and a second of them has waited.
+    let mut queue = Queue::new(Vec::<_, 4096>::new());
+    let rules = Rules { paced: true, handed_max: 256, ..VIRTUAL };
+    let mut went = std::vec::Vec::new();
+    for ms in 0..3_000_u64 {
+        let now = Instant::from_micros(10_000_000 + ms * 1_000);
+        let come = if ms == 0 { 1_000 } else { 1 };
+        for number in 0..come {
+            let stamp_us = 9_000_000 + (ms + number) * 1_000;
+            let times = Times { stamp_us, born: now, is_late: ms == 0 };
+            assert!(queue.push(0, frame(1), times, None));
+        }
+        let mut out = [frame(0); 64];
+        let mut gone = 0;
+        loop {
+            let offered = queue.offer(now, rules, &mut out);
+            if offered == 0 {
+                break;
+            }
+            queue.taken(now, offered);
+            for frame in &out[..offered] {
+                queue.confirm(frame, Outcome::Sent, rules);
+            }
+            gone += offered;
+            while queue.pop_done(0).is_some() {}
+        }
+        went.push(gone);
+    }
+    let most = went.windows(10).map(|ten| ten.iter().sum::<usize>()).max().unwrap();
+    assert!(most < 200, "{most} in ten milliseconds");
+    assert_eq!(went.iter().sum::<usize>(), 3_999);
+}
