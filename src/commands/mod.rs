@@ -22,8 +22,8 @@ use crate::protocol::{LinkOptions, Policy};
 /// Frames from one peer under way to a bus of a board at once. Chosen: 16 ms of a full 1 Mbit/s
 /// bus; 64 peers that flood a stuck bus take less than 1 MiB.
 const BOARD_WINDOW: u32 = 128;
-/// The same for one who listens to a board: a full bus over a path of 200 ms.
-const LISTENER_WINDOW: u32 = 2048;
+/// The same for one who listens to a board: 200 ms, a long path, of a full 1 Mbit/s bus with 8-byte frames.
+const LISTENER_WINDOW: u32 = 1_728;
 /// Room for this many peers whose every frame waits for a receipt, where windows are long. Chosen: as
 /// many as buses of one process.
 const LISTENERS_MAX: usize = 16;
