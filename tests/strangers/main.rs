@@ -2,9 +2,12 @@
 //! loopback. None needs CAN.
 #![cfg(feature = "std")]
 
-#[path = "field/memory.rs"]
+mod answers;
+mod log;
+#[path = "../field/memory.rs"]
 mod memory;
-#[path = "field/talk.rs"]
+mod places;
+#[path = "../field/talk.rs"]
 mod talk;
 
 use core::net::{Ipv4Addr, SocketAddr};
@@ -212,91 +215,6 @@ impl Peer {
 }
 
 #[test]
-fn silent_strangers_keep_out_neither_status_nor_known_peers() {
-    let (server, at) = serve("sim:b?rate=100");
-    let mut known = from(1, at);
-    known.join("b", 1);
-    known.carry();
-    drop(known);
-    server.says("link down");
-
-    // From two addresses, since one cannot have all places.
-    let mut strangers = Vec::new();
-    let mut refused = 0;
-    for number in 0..LINKS_MAX + 20 {
-        let mut stranger = from(if number % 2 == 0 { 2 } else { 3 }, at);
-        stranger.greet("b", 1000 + number as u64);
-        match stranger.is_admitted() {
-            Ok(()) => strangers.push(stranger),
-            Err(refusal) => {
-                assert_eq!(refusal, Refusal::FULL);
-                refused += 1;
-            }
-        }
-    }
-    assert_eq!((strangers.len(), refused), (LINKS_MAX, 20));
-    // More that do not even greet.
-    let _mute: Vec<_> = (0..40).map(|_| from(4, at)).collect();
-
-    let answer = status(at, &["--json"]);
-    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-    let json: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
-    let up = json["links"].as_array().unwrap().iter().filter(|link| link["up"] == true);
-    assert_eq!(up.count(), LINKS_MAX);
-
-    // The known peer gets the place of the stranger that was there first, which is told why.
-    let mut known = from(1, at);
-    known.join("b", 1);
-    let last = strangers[0].until(|message| match message {
-        Message::Refuse(refusal) => Some(refusal),
-        _ => None,
-    });
-    assert_eq!(last, Refusal::FULL);
-    // And an own link by the name of another stranger is still one for a stranger.
-    let mut stranger = from(1, at);
-    stranger.greet("b", 2);
-    assert_eq!(stranger.is_admitted(), Err(Refusal::FULL));
-}
-
-#[test]
-fn one_address_leaves_places_to_others() {
-    let (_server, at) = serve("sim:b");
-    let mut admitted = Vec::new();
-    let mut admit = |host: u8, history: u64| {
-        let mut stream = from(host, at);
-        stream.greet("b", history);
-        let outcome = stream.is_admitted();
-        admitted.push(stream);
-        outcome
-    };
-    for number in 0..LINKS_MAX - OTHERS_MIN {
-        assert_eq!(admit(2, 100 + number as u64), Ok(()), "number {number}");
-    }
-    assert_eq!(admit(2, 999), Err(Refusal::FULL));
-    assert_eq!(admit(3, 1000), Ok(()));
-}
-
-#[test]
-fn own_dials_have_places_of_their_own() {
-    // Full before it can dial: nobody is there yet.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let peer = listener.local_addr().unwrap();
-    drop(listener);
-    let dial = peer.to_string();
-    let hub = Running::start(&["serve", "sim:b", "--dial", &dial, "--listen", "127.0.0.1:0"]);
-    let at = hub.address();
-    let mut strangers = Vec::new();
-    for number in 0..LINKS_MAX {
-        let mut stranger = from(if number % 2 == 0 { 2 } else { 3 }, at);
-        stranger.greet("b", 1000 + number as u64);
-        let _ = stranger.is_admitted();
-        strangers.push(stranger);
-    }
-    let _peer = Running::start(&["serve", "sim:b", "--listen", &dial]);
-    hub.says(&format!("link up: {dial}"));
-}
-
-#[test]
 fn reason_reaches_who_has_said_more() {
     let (_server, at) = serve("sim:b");
     for number in 0..200 {
@@ -320,69 +238,6 @@ fn first_wrong_byte_ends_the_connection() {
     stream.write(b"G");
     let _ = stream.stream.read(&mut [0; 16]);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-}
-
-#[test]
-fn missing_frames_are_summed_in_the_log() {
-    let (server, at) = serve("sim:b");
-    let mut peer = from(1, at);
-    peer.join("b", 5);
-    let start = Progress { position: 0, frames: 0, lost: 0, stale: 0 };
-    peer.say(&[Message::Start(start)]);
-    let skip = record(&Message::Skip(Skip { positions: 5, lost: 2, stale: 3 }));
-    for _ in 0..200 {
-        peer.write(&skip.repeat(50));
-    }
-    peer.say(&[Message::Bye]);
-    server.says("link down");
-    let lines = server.lines();
-    let missing: Vec<_> = lines.iter().filter(|line| line.contains("are missing")).collect();
-    assert!((1..=3).contains(&missing.len()), "{missing:#?}");
-    let number = |line: &&String| -> u64 {
-        let words: Vec<_> = line.split(' ').collect();
-        let at = words.iter().position(|word| *word == "frames").unwrap();
-        words[at - 1].parse().unwrap()
-    };
-    assert_eq!(missing.iter().map(number).sum::<u64>(), 200 * 50 * 5);
-}
-
-#[test]
-fn comings_and_goings_of_strangers_are_few_lines() {
-    let (server, at) = serve("sim:b");
-    const COUNT: u64 = 1000;
-    for number in 0..COUNT {
-        let mut stream = from(1, at);
-        stream.greet("b", 100 + number);
-        if stream.is_admitted().is_ok() && number % 2 == 0 {
-            // Closed with bytes unread: a reset.
-            let _ = stream.stream.shutdown(std::net::Shutdown::Read);
-        }
-    }
-    for _ in 0..COUNT {
-        from(1, at).write(b"GET / HTTP/1.0\r\n\r\n");
-    }
-    // Known peers are told of all the same.
-    let mut known = from(1, at);
-    known.join("b", 7);
-    known.carry();
-    known.say(&[Message::Bye]);
-    server.says("link b 127.0.0.1:");
-    // What was left out is told later, and at the end.
-    server.says("were not logged one by one");
-    server.signal(Signal::TERM);
-    server.says("links of peers that have carried nothing came up");
-    let lines = server.lines();
-    assert!(lines.len() < 500, "{} lines", lines.len());
-    let sum = |what: &str| -> u64 {
-        let number = |line: &String| -> u64 {
-            let rest = line.strip_prefix("canspan: ").unwrap();
-            rest.split(' ').next().unwrap().parse().unwrap()
-        };
-        let sums = lines.iter().filter(|line| line.contains(" more ") && line.contains(what));
-        sums.map(number).sum()
-    };
-    let told = server.count("b: link up: ") as u64;
-    assert!(told < 300 && sum("came up") > 0, "{told} told");
 }
 
 /// How often a peer that breaks the rules after its greeting is dialled in four seconds.
@@ -482,97 +337,6 @@ fn silence_is_short_until_a_frame_was_carried() {
 }
 
 #[test]
-fn every_question_of_one_turn_is_answered() {
-    let (server, at) = serve("sim:b");
-    server.signal(Signal::STOP);
-    let mut askers: Vec<_> = (0..12).map(|_| from(1, at)).collect();
-    for asker in &mut askers {
-        asker.ask(Form::Table);
-    }
-    server.signal(Signal::CONT);
-    for (number, asker) in askers.iter_mut().enumerate() {
-        let record = asker.next();
-        let record = record.unwrap_or_else(|error| panic!("asker {number}: {error}"));
-        let answer = postcard::from_bytes(&record);
-        assert!(matches!(answer, Ok(Message::Report(_))), "asker {number}: {answer:?}");
-    }
-}
-
-/// A gateway whose status is longer than what one turn of its loop writes.
-fn serve_many() -> (Running, SocketAddr) {
-    const PEERS: u64 = 60;
-    let names: Vec<String> = (0..16).map(|number| format!("sim:bus{number}")).collect();
-    let mut arguments = vec!["serve"];
-    arguments.extend(names.iter().map(String::as_str));
-    arguments.extend(["--listen", "127.0.0.1:0", "--history", "64k"]);
-    let server = Running::start(&arguments);
-    let at = server.address();
-    for (bus, name) in names.iter().enumerate() {
-        for peer in 0..PEERS {
-            let mut stream = from(1, at);
-            stream.join(&name["sim:".len()..], 1 + bus as u64 * PEERS + peer);
-            stream.carry();
-        }
-    }
-    (server, at)
-}
-
-#[test]
-fn long_answer_is_finished_at_once() {
-    let (_server, at) = serve_many();
-    let start = Instant::now();
-    let answer = status(at, &["--json"]);
-    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-    assert!(answer.stdout.len() > 300_000, "{} bytes prove nothing", answer.stdout.len());
-    assert!(serde_json::from_slice::<serde_json::Value>(&answer.stdout).is_ok());
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-}
-
-#[test]
-fn gone_visitors_leave_no_rows_in_the_table() {
-    // A bus with traffic of its own, so that it is no relay's.
-    let (server, at) = serve("sim:b?rate=1");
-    for _ in 0..3 {
-        let at = at.to_string();
-        let mut send = Running::start(&["send", &at, "b", "123#11"]);
-        assert!(send.child.wait().unwrap().success());
-    }
-    let mut stranger = from(1, at);
-    stranger.join("b", 9);
-    drop(stranger);
-    // Who carried something and may come back stays.
-    let mut known = from(1, at);
-    known.join("b", 10);
-    known.carry();
-    drop(known);
-    let end = Instant::now() + SOON;
-    while server.count("link down") < 5 {
-        assert!(Instant::now() < end, "{:#?}", server.lines());
-        thread::sleep(Duration::from_millis(10));
-    }
-    let answer = status(at, &["--json"]);
-    let json: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
-    // Whose frames were on the bus are accounted for; who only greeted is forgotten.
-    assert_eq!(json["links"].as_array().unwrap().len(), 4, "{json:#}");
-    let table = String::from_utf8(status(at, &[]).stdout).unwrap();
-    assert_eq!(table.matches("gone").count(), 2, "{table}");
-    assert!(table.contains("and 3 gone for good, with 3 frames in and 0 out"), "{table}");
-}
-
-#[test]
-fn status_address_says_that_it_serves_no_bus() {
-    let (_server, at) = serve("sim:b");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let connect = Running::start(&["connect", &at.to_string(), "b:sim:x", "--status", &port]);
-    connect.says("link up");
-    for bus in [&["dump", &port][..], &["dump", &port, "x"]] {
-        let dump = Running::start(bus);
-        dump.says("serves no buses, it only answers `canspan status`");
-    }
-    assert!(status(port.parse().unwrap(), &[]).status.success());
-}
-
-#[test]
 fn nohup_is_respected() {
     let mut command = Command::new("sh");
     let canspan = env!("CARGO_BIN_EXE_canspan");
@@ -611,68 +375,6 @@ fn poll_that_fails_does_not_end_the_process() {
     assert!(server.child.try_wait().unwrap().is_none());
     server.signal(Signal::TERM);
     assert!(server.child.wait().unwrap().success());
-}
-
-#[test]
-fn unknown_log_level_silences_nothing() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_canspan"));
-    command.args(["serve", "sim:b", "--listen", "127.0.0.1:0"]).env("RUST_LOG", "foo");
-    let server = Running::run(command);
-    server.says("listening");
-    server.says("RUST_LOG=foo is ignored");
-}
-
-#[test]
-fn strangers_that_come_back_flood_no_log() {
-    const COUNT: u64 = 1000;
-    let (server, at) = serve("sim:b");
-    for number in 0..COUNT {
-        let mut peer = from(1, at);
-        peer.greet("b", 100 + number);
-        if peer.is_admitted().is_err() {
-            continue;
-        }
-        peer.say(&[
-            Message::Start(Progress { position: 9, frames: 0, lost: 9, stale: 0 }),
-            Message::Skip(Skip { positions: 5, lost: 2, stale: 3 }),
-            Message::Bye,
-        ]);
-        let _ = peer.stream.read_to_end(&mut Vec::new());
-    }
-    server.signal(Signal::TERM);
-    server.says("times a peer that has carried nothing had news");
-    let lines = server.lines().len();
-    assert!(lines < 500, "{lines} lines");
-}
-
-/// What a peer was sent, and says became of it, makes it known; what it claims in a greeting does not.
-#[test]
-fn known_peer_comes_in_though_one_address_holds_most_places() {
-    let (server, at) = serve("sim:b?rate=100");
-    let mut known = from(1, at);
-    known.join("b", 1);
-    known.carry();
-    drop(known);
-    server.says("link down");
-    let mut others = Vec::new();
-    for number in 0..LINKS_MAX {
-        let mut other = from(2, at);
-        other.greet("b", 1000 + number as u64);
-        if other.is_admitted().is_ok() {
-            other.carry();
-            others.push(other);
-        }
-    }
-    assert!(others.len() <= LINKS_MAX - 8, "{} links from one address", others.len());
-    for number in 0..8 {
-        let mut other = from(3, at);
-        other.join("b", 2000 + number);
-        other.carry();
-        others.push(other);
-    }
-    let mut known = from(1, at);
-    known.greet("b", 1);
-    assert_eq!(known.is_admitted(), Ok(()));
 }
 
 #[test]
