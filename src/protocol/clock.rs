@@ -85,6 +85,8 @@ pub(super) struct PeerClock {
     now: Bounds,
     before: Bounds,
     since: Instant,
+    /// When the link began.
+    begun: Instant,
     /// Round trips so far.
     trips: u32,
     /// Whether something came so late that the peer's clock may have stood still.
@@ -97,8 +99,15 @@ impl PeerClock {
     /// A new link begins: the peer's clock said `clock_us` in a greeting that arrived at `now`. What the
     /// peer saw before that is not to look younger than it would have on the link before.
     pub(super) fn greeted(&mut self, now: Instant, clock_us: u64) {
-        self.keep_step(now, clock_us);
-        *self = Self { steps: self.steps, since: now, ..Self::default() };
+        if self.trips == 0 && self.begun_steps().next().is_some() {
+            // The link before had no round trip, so nobody knows what the difference was.
+            for step in self.begun_steps() {
+                (step.until_us, step.at) = (step.until_us.max(clock_us), now);
+            }
+        } else {
+            self.keep_step(now, clock_us);
+        }
+        *self = Self { steps: self.steps, since: now, begun: now, ..Self::default() };
         let _ = self.arrived(now, clock_us);
     }
 
@@ -126,11 +135,7 @@ impl PeerClock {
             self.forget(now);
         } else if self.trips == 0 {
             // Only now is it known what the difference is: the clock may have stood since the greeting, too.
-            let since = self.since;
-            let of_this_link = |step: &&mut Step| step.until_us > 0 && step.at >= since;
-            for step in self.steps.iter_mut().filter(of_this_link) {
-                step.until_us = step.until_us.max(clock_us);
-            }
+            self.begun_steps().for_each(|step| step.until_us = step.until_us.max(clock_us));
         }
         self.narrow(now, Bounds { most: None, least: Some(least) });
         self.trips = self.trips.saturating_add(1);
@@ -150,6 +155,12 @@ impl PeerClock {
         u64::try_from(stood_us).ok().map(Duration::from_micros)
     }
 
+    /// What was kept when this link began.
+    fn begun_steps(&mut self) -> impl Iterator<Item = &mut Step> {
+        let begun = self.begun;
+        self.steps.iter_mut().filter(move |step| step.until_us > 0 && step.at >= begun)
+    }
+
     fn narrow(&mut self, now: Instant, bounds: Bounds) {
         if now.since(self.since) > BELIEVED {
             self.before = core::mem::take(&mut self.now);
@@ -160,7 +171,7 @@ impl PeerClock {
 
     /// The bounds are not true any more.
     fn forget(&mut self, now: Instant) {
-        *self = Self { steps: self.steps, since: now, ..Self::default() };
+        *self = Self { steps: self.steps, since: now, begun: self.begun, ..Self::default() };
     }
 
     /// Until the peer's clock said `until_us` the difference was what it is now, and it may be more from
@@ -397,9 +408,36 @@ mod tests {
     }
 
     #[test]
+    fn a_link_without_a_round_trip_proves_nothing() {
+        let mut pair = Pair::new();
+        pair.run(30);
+        // The greeting is held up for two seconds, and the link is over before anything is answered.
+        pair.now_us += 2_000_000;
+        pair.clock.greeted(at(pair.now_us), pair.now_us - 2_000_000 - pair.behind_us);
+        let seen_us = pair.now_us - pair.behind_us;
+        let pause_us = 3_000_000;
+        pair.now_us += pause_us + 5_000;
+        pair.behind_us += pause_us;
+        for _ in 0..3 {
+            pair.clock.greeted(at(pair.now_us), pair.now_us - 1_000 - pair.behind_us);
+            assert!(pair.age_of(seen_us) >= pause_us, "{}", pair.age_of(seen_us));
+            pair.now_us += 500_000;
+        }
+        pair.trip();
+        assert!(pair.age_of(seen_us) >= pause_us + 1_000_000, "{}", pair.age_of(seen_us));
+        pair.now_us += 10_000;
+        assert!(pair.age_us() < 2_000, "{}", pair.age_us());
+    }
+
+    #[test]
     fn a_new_link_without_a_pause_changes_no_age() {
         let mut pair = Pair::new();
+        // Once it had stood for long, which is no matter afterwards.
+        pair.run(10);
+        pair.now_us += 3_600_000_000;
+        pair.behind_us += 3_600_000_000;
         for _ in 0..20 {
+            pair.clock.greeted(at(pair.now_us), pair.now_us - 1_000 - pair.behind_us);
             pair.run(10);
             pair.now_us += 60_000_000;
             let seen_us = pair.now_us - pair.behind_us;
