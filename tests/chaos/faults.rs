@@ -194,7 +194,11 @@ impl Storm {
             board.stood.push((from_us, sys::now_us()));
         } else if let Some(clock) = &mut pc.clock {
             self.note("a PC's machine paused");
+            // Nothing runs on it meanwhile, and what has run is read.
+            pc.source.pause();
+            thread::sleep(Duration::from_millis(200));
             clock.stands(pc.connect.as_mut().unwrap(), length);
+            pc.source.go_on();
         } else {
             self.note("the relay's machine paused");
             field.relay.holds(length, true);
