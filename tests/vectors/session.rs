@@ -6,7 +6,8 @@ use core::fmt::Write as _;
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::{BusState, FILLER, Message, PREAMBLE_SIZE};
 use canspan::protocol::{
-    Ended, Frame, Hub, Id, Link, LinkOptions, Outcome, Place, Policy, Progress, RECORD_MAX, entry,
+    Ended, Frame, Hub, Id, Link, LinkOptions, Outcome, Place, Policy, Progress, RECORD_MAX, Role,
+    entry,
 };
 
 use crate::hex;
@@ -59,7 +60,8 @@ fn frame(id: u16, data: &[u8]) -> Frame {
 fn hub(id: u64, is_board: bool) -> Hub<Heap> {
     let mut hub = Hub::new("can0", id, vec![0; 2 * 4096], Bounded::new(300)).unwrap();
     let max_age = is_board.then(|| core::time::Duration::from_millis(500));
-    hub.set_policy(Policy { is_virtual: !is_board, max_age, ..Policy::default() });
+    let role = if is_board { Role::Owner } else { Role::Copy };
+    hub.set_policy(Policy { is_virtual: !is_board, role, max_age, ..Policy::default() });
     hub.set_state(BusState::Up, None);
     hub.set_clock(OFFSET_US);
     hub
