@@ -141,7 +141,7 @@ impl Manager {
             Err(error) => {
                 self.retry_at = Some(now + RETRY);
                 if !self.is_deaf {
-                    log::warn!("cannot tell the service manager how it stands: {error}; trying on");
+                    log::warn!("cannot tell the service manager how it stands: {error}; retrying");
                 }
                 self.is_deaf = true;
             }

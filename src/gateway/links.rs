@@ -51,7 +51,7 @@ impl Gateway {
                 let problem =
                     format!("no link to {}: there are {LINKS_MAX} already", dialler.endpoint);
                 if !has_room && dialler.is_news(now, &problem) {
-                    log::warn!("{problem}; trying on");
+                    log::warn!("{problem}; retrying");
                 }
                 dialler.retry(now);
             }

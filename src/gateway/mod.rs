@@ -416,7 +416,7 @@ impl Gateway {
                 Input::Dialled(number, Err(problem)) => {
                     let Some(dialler) = self.diallers.get_mut(number) else { continue };
                     if dialler.is_news(now, &problem) {
-                        log::warn!("{problem}; trying on");
+                        log::warn!("{problem}; retrying");
                     }
                     dialler.retry_unreached(now);
                     job.notice(self, number, &Notice::Unreachable(&problem))?;
