@@ -87,14 +87,15 @@ pub async fn accept(listener: Async<TcpListener>, inbox: Inbox) {
 /// Why a peer could not be reached, as a sentence.
 #[must_use]
 pub fn unreachable(endpoint: &Endpoint, address: SocketAddr, error: &io::Error) -> String {
+    let peer = endpoint.at(address);
     let why = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             "connection refused; is canspan serve running there, and listening on that address?"
         }
         io::ErrorKind::TimedOut => "no answer; is the machine on, and the way to it open?",
-        _ => return format!("cannot reach {endpoint} ({address}): {error}"),
+        _ => return format!("cannot reach {peer}: {error}"),
     };
-    format!("cannot reach {endpoint} ({address}): {why}")
+    format!("cannot reach {peer}: {why}")
 }
 
 /// Makes a connection fit for frames: nothing waits to be joined, nothing blocks, and the kernel
