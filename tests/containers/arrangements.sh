@@ -84,6 +84,13 @@ create_needs_net_admin() {
     holds 'the sentence' "$(docker logs refused 2>&1)" '--cap-add NET_ADMIN'
 }
 
+# A simulated bus without traffic is where others meet: whether a bus behind it took the frames it cannot say.
+sends_to() {                                              # server bus frame…
+    local status=0
+    docker run --rm --network plain "${unprivileged[@]}" canspan send "$@" || status=$?
+    same 'exit status of send' 3 "$status"
+}
+
 # A vcan made in a running container, from outside, by a process that dials from where it is.
 netns_of_a_container() {
     local address status
@@ -95,7 +102,7 @@ netns_of_a_container() {
     until_true 'the link is up' grep -q 'link up' /tmp/outside
     [ ! -e /sys/class/net/can0 ] || fail 'can0 was made outside'
     witness in-target target
-    docker run --rm --network plain "${unprivileged[@]}" canspan send source can0 123#01
+    sends_to source can0 123#01
     until_true 'a frame is in the container' has_seen in-target 1 '^123#01$'
     docker run -d --name at-source --network plain canspan dump source can0 >/dev/null
     until_true 'the reader is linked' logged at-source 'link up'
@@ -121,12 +128,12 @@ netns_comes_back() {
     until_true 'it has made can0 there' grep -q 'made this virtual interface' /tmp/outside
     docker restart -t 1 target >/dev/null
     until_true 'it has noticed the end' grep -q 'can0: absent' /tmp/outside
-    docker run --rm --network plain "${unprivileged[@]}" canspan send source can0 123#01 123#02
+    sends_to source can0 123#01 123#02
     # The container has no can0 until the name stands for its new namespace.
     ln -sfn "$(docker inspect -f '{{.NetworkSettings.SandboxKey}}' target)" /run/netns/target
     until_true 'can0 is there again' grep -q can0 "/proc/$(pid_of target)/net/dev"
     witness in-target target
-    docker run --rm --network plain "${unprivileged[@]}" canspan send source can0 123#03
+    sends_to source can0 123#03
     until_true 'a frame is in the new container' has_seen in-target 1 '^123#03$'
     kill -TERM "$outside"; wait "$outside"
     holds 'the account' "$(cat /tmp/outside)" 'received=3 lost=0 stale=0 refused=0'
