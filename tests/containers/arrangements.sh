@@ -136,7 +136,7 @@ netns_comes_back() {
     sends_to source can0 123#03
     until_true 'a frame is in the new container' has_seen in-target 1 '^123#03$'
     kill -TERM "$outside"; wait "$outside"
-    holds 'the account' "$(cat /tmp/outside)" 'received=3 lost=0 stale=0 refused=0'
+    holds 'the account' "$(cat /tmp/outside)" 'received=3 taken=0 lost=0 stale=0 refused=0'
     ! grep -q can0 "/proc/$(pid_of target)/net/dev" || fail 'can0 is left in the container'
 }
 
