@@ -116,7 +116,7 @@ impl PeerClock {
     #[must_use]
     pub(super) fn arrived(&mut self, now: Instant, clock_us: u64) -> Option<Duration> {
         let most = now.as_micros().wrapping_sub(clock_us).cast_signed();
-        let known = self.now.and(self.before);
+        let known = self.known();
         if known.least.is_some_and(|least| least.saturating_sub(most) > STEP_US) {
             return self.stood(now, most);
         }
@@ -129,7 +129,7 @@ impl PeerClock {
     /// What we sent when our clock was `sent_us` had arrived when the peer's said `clock_us`.
     pub(super) fn answered(&mut self, now: Instant, sent_us: u64, clock_us: u64) {
         let least = sent_us.wrapping_sub(clock_us).cast_signed();
-        let known = self.now.and(self.before);
+        let known = self.known();
         if known.most.is_some_and(|most| least.saturating_sub(most) > STEP_US) {
             self.keep_step(now, clock_us);
             self.forget(now);
@@ -148,7 +148,7 @@ impl PeerClock {
     /// Our own clock stood: the difference is at most this.
     fn stood(&mut self, now: Instant, most: i64) -> Option<Duration> {
         let before = self.difference()?;
-        let width_us = self.now.and(self.before).width_us().max(0);
+        let width_us = self.known().width_us().max(0);
         self.forget(now);
         self.now = Bounds { most: Some(most), least: Some(most.saturating_sub(width_us)) };
         let stood_us = before.saturating_sub(self.difference()?);
@@ -211,18 +211,22 @@ impl PeerClock {
 
     /// Whether more round trips would make a difference.
     pub(super) fn is_settled(&self) -> bool {
-        let is_close = self.now.and(self.before).width_us() <= CLOSE_US;
+        let is_close = self.known().width_us() <= CLOSE_US;
         !self.is_suspect && (self.trips >= TRIPS_ENOUGH || self.trips > 0 && is_close)
     }
 
     /// How much the difference may be misjudged by: as long as the quickest round trip took.
     pub(super) fn doubt(&self) -> Duration {
-        let width_us = self.now.and(self.before).width_us();
+        let width_us = self.known().width_us();
         Duration::from_micros(u64::try_from(width_us).unwrap_or(0))
     }
 
+    fn known(&self) -> Bounds {
+        self.now.and(self.before)
+    }
+
     fn difference(&self) -> Option<i64> {
-        match self.now.and(self.before) {
+        match self.known() {
             Bounds { most: Some(most), least: Some(least) } if least < most => {
                 let half = if self.is_settled() { most.wrapping_sub(least) / 2 } else { 0 };
                 Some(least.wrapping_add(half))

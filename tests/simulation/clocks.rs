@@ -1,17 +1,13 @@
 //! Clocks that stand still, as those of a paused virtual machine do, or jump: no command older than the limit is on a real
 //! bus, and fresh ones are taken again soon.
 
-use core::time::Duration;
 use std::collections::HashMap;
 
-use canspan::protocol::{Outcome, Policy};
+use canspan::protocol::Outcome;
 
-use crate::controller::Controller;
-use crate::line::{Bus, Line};
+use crate::board::{BOARD, LAB, MAX_AGE_US, linked};
+use crate::line::Line;
 
-const LAB: usize = 0;
-const BOARD: usize = 1;
-const MAX_AGE_US: u64 = 500_000;
 const TOLERANCE_US: u64 = 60_000;
 /// Between two commands.
 const EVERY_US: u64 = 10_000;
@@ -19,21 +15,6 @@ const EVERY_US: u64 = 10_000;
 const REFUSED_MAX: u64 = 250;
 const PAUSES_US: [u64; 7] =
     [300_000, 600_000, 1_000_000, 1_500_000, 2_500_000, 10_000_000, 3_600_000_000];
-
-fn linked(seed: u64) -> Line {
-    let board = Policy {
-        max_age: Some(Duration::from_micros(MAX_AGE_US)),
-        is_virtual: false,
-        handed_max: 16,
-        ..Policy::default()
-    };
-    let buses =
-        vec![(Bus::Virtual, Policy::default()), (Bus::Real(Controller::new(250, seed)), board)];
-    let mut line = Line::new(fastrand::Rng::with_seed(seed), buses);
-    line.run(3_000_000);
-    assert!(line.is_up(0));
-    line
-}
 
 /// The lab makes a command every now and then, while its clock goes on.
 fn commands(line: &mut Line, for_us: u64) {

@@ -1,36 +1,12 @@
 //! Echoes that are lost or late on a real bus, and a bus where nobody acknowledges: no lane is blocked for good, nothing
 //! goes back to its author, and the account is exact.
 
-use core::time::Duration;
-
 use canspan::protocol::wire::BusState;
-use canspan::protocol::{Counters, Outcome, Policy};
+use canspan::protocol::{Counters, Outcome};
 
+use crate::board::{BOARD, LAB, MAX_AGE_US, linked};
 use crate::controller::Controller;
 use crate::line::{Bus, Line};
-
-const LAB: usize = 0;
-const BOARD: usize = 1;
-const MAX_AGE_US: u64 = 500_000;
-const FRAME_US: u64 = 250;
-
-/// A lab and a board whose bus is real, linked with each other.
-fn linked(seed: u64) -> Line {
-    let board = Policy {
-        max_age: Some(Duration::from_micros(MAX_AGE_US)),
-        is_virtual: false,
-        handed_max: 16,
-        ..Policy::default()
-    };
-    let buses = vec![
-        (Bus::Virtual, Policy::default()),
-        (Bus::Real(Controller::new(FRAME_US, seed)), board),
-    ];
-    let mut line = Line::new(fastrand::Rng::with_seed(seed), buses);
-    line.run(3_000_000);
-    assert!(line.is_up(0));
-    line
-}
 
 fn controller(line: &mut Line) -> &mut Controller {
     match &mut line.nodes[BOARD].bus {

@@ -6,6 +6,7 @@
 //! sets how many there are.
 
 mod account;
+mod board;
 mod chains;
 mod clocks;
 mod connection;

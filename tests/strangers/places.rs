@@ -2,21 +2,32 @@
 
 use super::*;
 
-#[test]
-fn silent_strangers_keep_out_neither_status_nor_known_peers() {
+/// A server of the bus `b` for which the history 1 has carried frames, and has left.
+fn known_to_one() -> (Running, SocketAddr) {
     let (server, at) = serve("sim:b?rate=100");
     let mut known = from(1, at);
     known.join("b", 1);
     known.carry();
     drop(known);
     server.says("link down");
+    (server, at)
+}
 
-    // From two addresses, since one cannot have all places.
+/// A stranger that has greeted, from one of two addresses: one alone cannot have all places.
+fn stranger(number: usize, at: SocketAddr) -> Peer {
+    let mut stranger = from(if number.is_multiple_of(2) { 2 } else { 3 }, at);
+    stranger.greet("b", 1000 + number as u64);
+    stranger
+}
+
+#[test]
+fn silent_strangers_keep_out_neither_status_nor_known_peers() {
+    let (_server, at) = known_to_one();
+
     let mut strangers = Vec::new();
     let mut refused = 0;
     for number in 0..LINKS_MAX + 20 {
-        let mut stranger = from(if number % 2 == 0 { 2 } else { 3 }, at);
-        stranger.greet("b", 1000 + number as u64);
+        let mut stranger = stranger(number, at);
         match stranger.is_admitted() {
             Ok(()) => strangers.push(stranger),
             Err(refusal) => {
@@ -78,8 +89,7 @@ fn own_dials_have_places_of_their_own() {
     let at = hub.address();
     let mut strangers = Vec::new();
     for number in 0..LINKS_MAX {
-        let mut stranger = from(if number % 2 == 0 { 2 } else { 3 }, at);
-        stranger.greet("b", 1000 + number as u64);
+        let mut stranger = stranger(number, at);
         let _ = stranger.is_admitted();
         strangers.push(stranger);
     }
@@ -90,12 +100,7 @@ fn own_dials_have_places_of_their_own() {
 /// What a peer was sent, and says became of it, makes it known; what it claims in a greeting does not.
 #[test]
 fn known_peer_comes_in_though_one_address_holds_most_places() {
-    let (server, at) = serve("sim:b?rate=100");
-    let mut known = from(1, at);
-    known.join("b", 1);
-    known.carry();
-    drop(known);
-    server.says("link down");
+    let (_server, at) = known_to_one();
     let mut others = Vec::new();
     for number in 0..LINKS_MAX {
         let mut other = from(2, at);
