@@ -109,7 +109,7 @@ impl Gateway {
         if let Some(service) = &mut self.service {
             service.note();
         }
-        let has_carried = self.has_carried(&session);
+        let has_carried = session.has_carried(&self.hubs);
         if let Some(sum) = session.missing.settle()
             && (session.dialler.is_some() || self.link_log.may_tell(now, has_carried))
         {
@@ -150,16 +150,14 @@ impl Gateway {
     /// Logs why a link ended, or why there was none; `sum` such lines would have been written.
     fn tell_ended(&self, session: &Session, ended: Ended, sum: u64) {
         let (name, why, more) = (&session.name, reason(ended), more(sum));
-        let place = session.link.place();
-        let hub = place.and_then(|place| self.hubs.get(place.hub));
-        match (hub, place) {
+        match (session.hub(&self.hubs), session.link.place()) {
             (Some(hub), Some(place)) if session.link.was_live() => {
                 log::info!("{}: link down: {name}: {why}{more}", hub.name());
                 if let Some(status) = hub.peer_status(place.peer) {
                     log::info!("{}", counters(hub, name, &status));
                 }
             }
-            _ if !is_question(ended) => {
+            (hub, _) if !is_question(ended) => {
                 let bus = hub.map_or(String::new(), |hub| format!("{}: ", hub.name()));
                 log::warn!("{bus}{name}: no link: {why}{more}");
             }
@@ -211,12 +209,10 @@ fn tell(
     session: &mut Session,
     event: Event,
 ) -> Option<Notice<'static>> {
-    let place = session.link.place();
-    let hub = place.and_then(|place| hubs.get(place.hub));
-    let name = hub.map_or("", Hub::name);
+    let name = session.hub(hubs).map_or("", Hub::name);
     let dialler = session.dialler.and_then(|number| diallers.get_mut(number));
     let peer = &session.name;
-    let known = place.zip(hub).is_some_and(|(at, hub)| hub.has_carried(at.peer));
+    let known = session.has_carried(hubs);
     let is_dialled = dialler.is_some();
     match event {
         Event::Up { restarted } => {

@@ -53,12 +53,6 @@ impl Gateway {
         sessions.filter(|(_, session)| session.dialler.is_none() && session.link.is_live())
     }
 
-    /// Whether its peer has ever carried frames.
-    pub(super) fn has_carried(&self, session: &Session) -> bool {
-        let hub = session.link.place().and_then(|place| Some((self.hubs.get(place.hub)?, place)));
-        hub.is_some_and(|(hub, place)| hub.has_carried(place.peer))
-    }
-
     /// Who may join by the connection `number`, which has not greeted yet.
     pub(super) fn admission(&self, number: usize) -> Admission {
         let accepted = self.accepted().count();
@@ -81,7 +75,7 @@ impl Gateway {
     /// Whose link ends where a known peer needs its place: of the strangers the one that has been here for
     /// longest; where there are none, the newest of a source that has most of the places.
     fn next_to_go(&self) -> Option<usize> {
-        let strangers = self.accepted().filter(|(_, session)| !self.has_carried(session));
+        let strangers = self.accepted().filter(|(_, session)| !session.has_carried(&self.hubs));
         if let Some((number, _)) = strangers.min_by_key(|(_, session)| session.link.id()) {
             return Some(number);
         }

@@ -281,16 +281,24 @@ impl Session {
             self.tell_missing(hubs, sum);
         }
         if self.states.poll_timeout().is_some_and(|at| at <= now) {
-            let hub = self.link.place().and_then(|place| hubs.get(place.hub));
-            let (name, peer) = (hub.map_or("", Hub::name), &self.name);
+            let (name, peer) = (self.hub(hubs).map_or("", Hub::name), &self.name);
             self.states.catch_up(now, format_args!("{name}: {peer}: its bus is "));
         }
     }
 
+    /// The bus its link is for, once that is known.
+    pub(super) fn hub<'a>(&self, hubs: &'a [Hub<Heap>]) -> Option<&'a Hub<Heap>> {
+        self.link.place().and_then(|place| hubs.get(place.hub))
+    }
+
+    /// Whether its peer has ever carried frames.
+    pub(super) fn has_carried(&self, hubs: &[Hub<Heap>]) -> bool {
+        self.link.place().zip(self.hub(hubs)).is_some_and(|(at, hub)| hub.has_carried(at.peer))
+    }
+
     /// Tells the operator how many of the peer's frames are missing.
     pub(super) fn tell_missing(&self, hubs: &[Hub<Heap>], frames: u64) {
-        let hub = self.link.place().and_then(|place| hubs.get(place.hub));
-        let (name, peer) = (hub.map_or("", Hub::name), &self.name);
+        let (name, peer) = (self.hub(hubs).map_or("", Hub::name), &self.name);
         log::warn!("{name}: {peer}: {frames} frames of its bus are missing, lost or too old");
     }
 
