@@ -11,15 +11,18 @@
 //! theirs              `--> b ... c --'           at least a - b
 //! ```
 //!
-//! Each round trip narrows the two bounds, and the truth is taken to be in the middle. As long as
-//! they are wide apart nobody can tell a slow path from a greeting that TCP had to send again. Until
-//! enough round trips say that the path is slow, frames are taken to be as old as they can be: a
-//! command dropped is better than a stale one.
+//! Each round trip narrows the two bounds. Where they are close the truth is taken to be in the middle.
+//! Where they are wide apart nobody can tell which of the two ways is the slow one: a long queue before a
+//! narrow uplink looks like a distant peer. There frames are taken to be as old as they can be: a command
+//! dropped is better than a stale one.
 //!
 //! A clock may stand still: that of a virtual machine does while it is paused. Then the difference
 //! makes a step that no drift explains. The bounds from before mean nothing any more, and what the
 //! peer saw before the step keeps the age it had by the old difference, or it would look younger by as long
 //! as the clock stood.
+//!
+//! A peer that was restarted does not know the old difference. Then only we know that our own clock stood while
+//! there was no link, and [`PeerClock::may_have_stood`] says for how long at most.
 
 use core::time::Duration;
 
@@ -28,11 +31,11 @@ use super::time::Instant;
 /// How long a bound is believed. Chosen: ten heartbeats find the shortest delay, and a sample that is
 /// wrong, because this process was stopped at a bad moment, is forgotten soon.
 const BELIEVED: Duration = Duration::from_secs(10);
-/// Bounds closer than this (microseconds) need no more round trips. Chosen: a fifth of the usual age
-/// limit, so that a tenth of it may be misjudged.
+/// Bounds closer than this (microseconds) are good enough. Chosen: a fifth of the usual age limit, so
+/// that a tenth of it may be misjudged.
 const CLOSE_US: i64 = 100_000;
-/// So many round trips tell that a path is slow. Chosen: TCP sends again what is lost, and the next
-/// round trip is short; losing four in a row is how a cable looks that is dead.
+/// Number of round trips after which more of them would not bring the bounds closer. Chosen: TCP sends again
+/// what is lost, and the next round trip is short; losing four in a row is how a cable looks that is dead.
 const TRIPS_ENOUGH: u32 = 4;
 
 /// Bounds that contradict each other by more than this (microseconds) are a step. Chosen: twice what
@@ -91,11 +94,31 @@ pub(super) struct PeerClock {
     trips: u32,
     /// Whether something came so late that the peer's clock may have stood still.
     is_suspect: bool,
+    /// The difference is at least this as long as our own clock goes on, over all links; and since when.
+    floor: Option<(i64, Instant)>,
     /// Oldest first.
     steps: [Step; STEPS_MAX],
 }
 
 impl PeerClock {
+    /// For how long our own clock may have stood since the last round trip, where the peer answered at
+    /// `clock_us` what we said at `sent`; `None`: no longer than the difference may be misjudged by.
+    #[must_use]
+    pub(super) fn may_have_stood(
+        &self,
+        now: Instant,
+        sent: Instant,
+        clock_us: u64,
+    ) -> Option<Duration> {
+        let (floor, since) = self.floor?;
+        let least = sent.as_micros().wrapping_sub(clock_us).cast_signed();
+        let stood_us = floor.saturating_sub(least);
+        let waited_us = i64::try_from(now.since(since).as_micros()).unwrap_or(i64::MAX);
+        let doubt_us = CLOSE_US.saturating_add(waited_us / GROWTH_PART);
+        let stood_us = Some(stood_us).filter(|stood_us| *stood_us > doubt_us)?;
+        u64::try_from(stood_us).ok().map(Duration::from_micros)
+    }
+
     /// A new link begins: the peer's clock said `clock_us` in a greeting that arrived at `now`. What the
     /// peer saw before that is not to look younger than it would have on the link before.
     pub(super) fn greeted(&mut self, now: Instant, clock_us: u64) {
@@ -107,7 +130,8 @@ impl PeerClock {
         } else {
             self.keep_step(now, clock_us);
         }
-        *self = Self { steps: self.steps, since: now, begun: now, ..Self::default() };
+        let (floor, steps) = (self.floor, self.steps);
+        *self = Self { floor, steps, since: now, begun: now, ..Self::default() };
         let _ = self.arrived(now, clock_us);
     }
 
@@ -140,6 +164,7 @@ impl PeerClock {
         self.narrow(now, Bounds { most: None, least: Some(least) });
         self.trips = self.trips.saturating_add(1);
         self.is_suspect = false;
+        self.floor = self.known().least.map(|least| (least, now));
         if self.is_settled() {
             self.drop_steps(now);
         }
@@ -171,7 +196,8 @@ impl PeerClock {
 
     /// The bounds are not true any more.
     fn forget(&mut self, now: Instant) {
-        *self = Self { steps: self.steps, since: now, begun: self.begun, ..Self::default() };
+        let (floor, steps, begun) = (self.floor, self.steps, self.begun);
+        *self = Self { floor, steps, since: now, begun, ..Self::default() };
     }
 
     /// Until the peer's clock said `until_us` the difference was what it is now, and it may be more from
@@ -228,8 +254,9 @@ impl PeerClock {
     fn difference(&self) -> Option<i64> {
         match self.known() {
             Bounds { most: Some(most), least: Some(least) } if least < most => {
-                let half = if self.is_settled() { most.wrapping_sub(least) / 2 } else { 0 };
-                Some(least.wrapping_add(half))
+                let width_us = most.wrapping_sub(least);
+                let is_close = width_us <= CLOSE_US && !self.is_suspect;
+                Some(if is_close { least.wrapping_add(width_us / 2) } else { least })
             }
             // Clocks that drift apart can make the bounds meet.
             Bounds { most, least } => most.or(least),
@@ -294,15 +321,16 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_path_is_told_from_a_late_greeting_after_some_round_trips() {
+    fn frames_on_a_slow_path_look_as_old_as_they_can_be() {
         let mut clock = PeerClock::default();
         let mut now = at(0);
         for trip in 0..u64::from(TRIPS_ENOUGH) {
             assert!(!clock.is_settled());
             now = round_trip(&mut clock, 10_000_000 + trip * 700_000, 300_000, 300_000);
         }
+        // Nothing is gained by asking more often.
         assert!(clock.is_settled());
-        assert_eq!(clock.ours(now, 7_000_000), at(11_000_000));
+        assert_eq!(clock.ours(now, 7_000_000), at(10_700_000));
     }
 
     #[test]

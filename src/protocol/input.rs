@@ -207,6 +207,9 @@ impl Link {
         hub.begin(now, place.peer, self.id, hello, filters)?;
         let status = hub.peer_status(place.peer);
         let restarted = status.is_some_and(|status| status.restarts > restarts);
+        if restarted && self.asks_for.is_some() {
+            hub.clock_forgotten(now, place.peer, self.greeted_at, hello.clock_us);
+        }
         hub.clock_greeted(now, place.peer, hello.clock_us);
         self.echo = Some((hello.clock_us, now));
         self.outbox.ping = true;

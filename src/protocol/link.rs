@@ -207,6 +207,8 @@ pub struct Link {
     pub(super) next_receipt: Instant,
     pub(super) status_told: Option<u32>,
     pub(super) peer_state: Option<BusState>,
+    /// When our greeting was made.
+    pub(super) greeted_at: Instant,
     pub(super) echo: Option<(u64, Instant)>,
     pub(super) round_trip: Option<Duration>,
     pub(super) stamps_out: Stamps,
@@ -281,6 +283,7 @@ impl Link {
             next_receipt: now,
             status_told: None,
             peer_state: None,
+            greeted_at: now,
             echo: None,
             round_trip: None,
             stamps_out: Stamps::default(),

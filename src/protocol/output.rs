@@ -93,6 +93,7 @@ impl Link {
         }
         if self.outbox.hello {
             self.outbox.hello = false;
+            self.greeted_at = now;
             return self.hello(now, hubs, out);
         }
         if self.outbox.list {

@@ -190,6 +190,27 @@ pub(super) struct Inbound {
     pub(super) before: Counters,
 }
 
+/// The time in which our own clock stood, as far as a peer cannot know it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Uncounted {
+    /// Frames before this position are older by that.
+    before: u64,
+    by_us: u64,
+}
+
+impl Uncounted {
+    /// Our clock stood for so long after the frames before `before` were seen.
+    pub(super) fn add(&mut self, before: u64, stood: Duration) {
+        self.before = before;
+        self.by_us = self.by_us.saturating_add(super::time::micros(stood));
+    }
+
+    /// By how much a frame is older than our clock says (microseconds).
+    pub(super) fn of(&self, position: u64) -> u64 {
+        if position < self.before { self.by_us } else { 0 }
+    }
+}
+
 /// The stream to a peer: our bus' frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outbound {
@@ -208,6 +229,8 @@ pub(super) struct Outbound {
     pub(super) looks_on: bool,
     /// 0: no limit.
     pub(super) max_age_us: u64,
+    /// What our own clock did not count of some frames' age.
+    pub(super) uncounted: Uncounted,
     /// Frames meant for the peer before the oldest one the history holds, whatever became of them: the
     /// stream's [`Progress::wanted`] there.
     pub(super) dropped: u64,
@@ -216,6 +239,18 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
+    /// Whether a frame is older than the peer's limit.
+    pub(super) fn is_stale(&self, now: Instant, entry: &Entry) -> bool {
+        let age_us = now.as_micros().saturating_sub(entry.seen().as_micros());
+        let age_us = age_us.saturating_add(self.uncounted.of(entry.position));
+        self.max_age_us > 0 && age_us > self.max_age_us
+    }
+
+    /// How far the wall clock was ahead of ours when a frame was seen, had ours never stood.
+    pub(super) fn offset_us(&self, entry: &Entry) -> i64 {
+        entry.offset_us.wrapping_add_unsigned(self.uncounted.of(entry.position))
+    }
+
     /// Frames sent whose outcome is not known yet.
     pub(super) fn outstanding(&self) -> u64 {
         self.progress.frames.saturating_sub(total(&self.done))

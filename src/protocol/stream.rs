@@ -172,6 +172,22 @@ impl<M: Memory> Hub<M> {
         }
     }
 
+    /// A peer was restarted, and answers at `clock_us` what we said at `sent`. It cannot know of a time in which our
+    /// clock stood before: what waits for it is as much older as that may have been.
+    pub(super) fn clock_forgotten(
+        &mut self,
+        now: Instant,
+        number: usize,
+        sent: Instant,
+        clock_us: u64,
+    ) {
+        let head = self.position();
+        let Some(peer) = self.peers.get_mut(number) else { return };
+        if let Some(stood) = peer.clock.may_have_stood(now, sent, clock_us) {
+            peer.outbound.uncounted.add(head, stood);
+        }
+    }
+
     /// A peer says what its clock shows, and when it had heard of ours.
     pub(super) fn clock_heard(&mut self, now: Instant, number: usize, ping: &Ping) {
         let Some(peer) = self.peers.get_mut(number) else { return };
@@ -290,9 +306,10 @@ impl<M: Memory> Hub<M> {
         if skip > 0 {
             return skip;
         }
-        if stamps.offset_us != Some(entry.offset_us) {
-            stamps.offset_us = Some(entry.offset_us);
-            return write(&Message::Clock(entry.offset_us), out);
+        let offset_us = self.peers.get(number).map(|peer| peer.outbound.offset_us(&entry));
+        if let Some(offset_us) = offset_us.filter(|_| stamps.offset_us != offset_us) {
+            stamps.offset_us = Some(offset_us);
+            return write(&Message::Clock(offset_us), out);
         }
         self.batch(now, number, stamps, out)
     }
@@ -308,7 +325,7 @@ impl<M: Memory> Hub<M> {
             let mut cursor = outbound.cursor;
             let entry = self.history.next(&mut cursor)?;
             let is_for = self.is_for(number, &entry);
-            if is_for && !is_stale(now, &entry, outbound.max_age_us) {
+            if is_for && !outbound.is_stale(now, &entry) {
                 return (outbound.outstanding() < u64::from(outbound.window)).then_some(entry);
             }
             let outbound = &mut self.peers.get_mut(number)?.outbound;
@@ -357,8 +374,8 @@ impl<M: Memory> Hub<M> {
             let mut cursor = outbound.cursor;
             let Some(entry) = self.history.next(&mut cursor) else { break };
             let goes = self.is_for(number, &entry)
-                && !is_stale(now, &entry, outbound.max_age_us)
-                && stamps.offset_us == Some(entry.offset_us);
+                && !outbound.is_stale(now, &entry)
+                && stamps.offset_us == Some(outbound.offset_us(&entry));
             let delta_us = entry.stamp_us.wrapping_sub(stamps.last_us);
             let room = frames.get_mut(used..).unwrap_or(&mut []);
             let Some(length) = goes.then(|| entry::encode(&entry.frame, delta_us, room)).flatten()
@@ -390,10 +407,6 @@ impl<M: Memory> Hub<M> {
                     && outbound.cursor.position == self.position())
         })
     }
-}
-
-fn is_stale(now: Instant, entry: &Entry, max_age_us: u64) -> bool {
-    max_age_us > 0 && now.as_micros().saturating_sub(entry.seen().as_micros()) > max_age_us
 }
 
 /// Writes a message; the buffers of this module are sized so that every one fits.

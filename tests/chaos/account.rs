@@ -16,11 +16,11 @@ use crate::{
     traffic::{BOARD_ID, ERROR_ID, PC_ID, SENDER_ID, Seen},
 };
 
-/// The board's age limit, and by how much the age of a frame may be misjudged: on a slow path by half a round trip, on a busy
-/// machine by what the test's own processes wait for each other. Without the limit there would be commands as old as the
-/// cuts are long, which is up to 9 s.
+/// The board's age limit, and by how much a command may be older on its bus: the age may be misjudged by 50 ms, and on a
+/// busy machine processes wait for each other. Without the limit there would be commands as old as the cuts are long,
+/// which is up to 9 s.
 pub(crate) const AGE_LIMIT_US: u64 = 500_000;
-pub(crate) const AGE_SLACK_US: u64 = 400_000;
+pub(crate) const AGE_SLACK_US: u64 = 250_000;
 /// `--history`, and what a process may have beside it, in KB.
 const HISTORY_KB: u64 = 4 << 10;
 const BESIDE_KB: u64 = 2 << 10;

@@ -171,3 +171,38 @@ fn commands_from_before_a_long_pause_never_pass() {
         assert_eq!(old, 0, "commands from before a pause of {real} ms and {jump} ms passed");
     }
 }
+
+/// The board's process was restarted while the machine was paused: only the PC can know how the two clocks stood before.
+#[test]
+fn commands_from_before_a_pause_never_pass_a_restarted_board() {
+    for length in [900, 4_000].map(Duration::from_millis) {
+        let mut all = Machines::start();
+        all.pair.plug(false);
+        let serve = ["serve", "vcan0", "--max-age", "500ms", "--listen", BOARD, "--insecure"];
+        all.board.process.signal(libc::SIGKILL);
+        all.board.process.finish(SOON);
+        all.board.process = all.board.clock.canspan(&all.pair.board, &serve);
+        let from = all.next;
+        (0..20).for_each(|_| all.command());
+        // Its process has read them.
+        thread::sleep(Duration::from_millis(100));
+        all.pc.pause(|| thread::sleep(length));
+        all.pair.plug(true);
+        eventually("a new command passes", 2 * SOON, || {
+            all.command();
+            all.look();
+            all.put_us.keys().max() >= Some(&(from + 20))
+        });
+        assert!(all.pc.process.err().contains("the peer was restarted meanwhile"));
+    }
+}
+
+/// One direction is slow for as long as nobody remembers it to have been quick: the uplink is too narrow.
+#[test]
+fn commands_behind_a_narrow_uplink_are_no_younger() {
+    let mut all = Machines::start();
+    all.pair.pc.tc("qdisc add dev wire root netem rate 40kbit");
+    all.commands(Duration::from_secs(30));
+    all.pair.pc.tc("qdisc del dev wire root");
+    all.recovers("the uplink was narrow");
+}

@@ -138,3 +138,39 @@ fn stall_after_a_pause_makes_no_command_younger() {
         check_ages(&line, |made| (since - MAX_AGE_US..since + 2_000_000).contains(&made));
     }
 }
+
+/// The board is started again while its PC is paused: it never knew how the two clocks stood before, only the PC does.
+#[test]
+fn commands_from_before_a_pause_never_run_on_a_restarted_board() {
+    for seed in 0..10 {
+        for pause in PAUSES_US.into_iter().filter(|pause| *pause > MAX_AGE_US) {
+            let mut line = linked(seed);
+            commands(&mut line, 10_000_000);
+            line.stop_dialling(0, 100_000);
+            (0..20).for_each(|_| line.make(LAB));
+            line.restart(BOARD);
+            line.put_to_sleep(LAB, pause, true);
+            line.run(pause + 3_000_000);
+            check_ages(&line, |_| false);
+            // What is made later is taken.
+            let before = line.sent(0).of(Outcome::Sent);
+            commands(&mut line, 1_000_000);
+            line.run(1_000_000);
+            assert_eq!(line.sent(0).of(Outcome::Sent), before + 100, "after {pause} us");
+        }
+    }
+}
+
+/// The queue before a narrow wire makes one direction slow for longer than any sample of the clocks is believed.
+#[test]
+fn command_behind_a_long_queue_looks_no_younger() {
+    for seed in 0..10 {
+        for delay in [200_000, 600_000, 900_000, 1_200_000] {
+            let mut line = linked(seed);
+            commands(&mut line, 5_000_000);
+            line.slow_down(0, 0, delay);
+            commands(&mut line, 60_000_000);
+            check_ages(&line, |_| false);
+        }
+    }
+}

@@ -11,13 +11,14 @@ pub(crate) struct Connection {
     pub(crate) links: [Option<Box<Link>>; 2],
     /// What each end sends.
     pub(crate) pipes: [Pipe; 2],
-    delay: u64,
+    /// How long the way from each end takes.
+    pub(crate) delays: [u64; 2],
 }
 
 impl Connection {
     pub(crate) fn new(dialled: Link, accepted: Link, delay: u64) -> Self {
         let links = [Some(Box::new(dialled)), Some(Box::new(accepted))];
-        Self { links, pipes: [Pipe::default(), Pipe::default()], delay }
+        Self { links, pipes: [Pipe::default(), Pipe::default()], delays: [delay; 2] }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -71,7 +72,7 @@ impl Connection {
             if used == 0 {
                 break;
             }
-            self.pipes[side].send(at + self.delay, &out[..used]);
+            self.pipes[side].send(at + self.delays[side], &out[..used]);
         }
         if link.ended().is_some() {
             self.links[side] = None;

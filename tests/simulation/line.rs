@@ -335,6 +335,13 @@ impl Line {
         }
     }
 
+    /// What one end of a hop sends takes so long from now on, as over a wire with a long queue before it.
+    pub(crate) fn slow_down(&mut self, hop: usize, side: usize, delay_us: u64) {
+        if let Some(connection) = &mut self.hops[hop] {
+            connection.delays[side] = delay_us;
+        }
+    }
+
     /// What either end of a hop sends vanishes from now on.
     pub(crate) fn black_hole(&mut self, hop: usize) {
         let pipes = self.hops[hop].iter_mut().flat_map(|connection| &mut connection.pipes);
