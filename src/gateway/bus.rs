@@ -16,10 +16,6 @@ use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
 use crate::protocol::{Frame, Hub, OFFER_MAX};
 
-/// Reads in a row before the end. Chosen: three times what a socket with the buffer canspan asks for can
-/// hold.
-const READS_MAX: usize = 64;
-
 /// Frames offered in one system call's worth.
 pub(super) type Offer = [Frame; OFFER_MAX];
 
@@ -29,6 +25,8 @@ pub struct Bus {
     pub side: Side,
     /// Other processes that have it open.
     pub(super) siblings: Option<Siblings>,
+    /// Which of its descriptors is waited for: the how many-th it has had.
+    pub(super) watched: u32,
     offer: Box<Offer>,
 }
 
@@ -51,7 +49,7 @@ impl Bus {
         if !matches!(side, Side::Interface(_)) {
             hub.set_state(BusState::Up, None);
         }
-        Self { side, siblings: None, offer: Box::new([Frame::EMPTY; OFFER_MAX]) }
+        Self { side, siblings: None, watched: 0, offer: Box::new([Frame::EMPTY; OFFER_MAX]) }
     }
 
     /// Whether it is a bus, and not a command's end of a link.
@@ -69,18 +67,18 @@ impl Bus {
         }
     }
 
-    /// What to wait for before there is something to read, and whether to wait at all now.
-    pub fn readable(&self, now: Instant, hub: &Hub<Heap>) -> Option<BorrowedFd<'_>> {
+    /// What to wait for before there is something to read, and the how many-th such descriptor it is.
+    pub fn descriptor(&self) -> Option<(BorrowedFd<'_>, u32)> {
         match &self.side {
-            Side::Interface(interface) => interface.readable(now, hub),
+            Side::Interface(interface) => interface.descriptor(),
             _ => None,
         }
     }
 
     /// When to drive it next without being woken.
-    pub fn poll_timeout(&self, now: Instant, hub: &Hub<Heap>) -> Option<Instant> {
+    pub fn poll_timeout(&self, hub: &Hub<Heap>) -> Option<Instant> {
         match &self.side {
-            Side::Interface(interface) => interface.poll_timeout(now, hub),
+            Side::Interface(interface) => interface.poll_timeout(hub),
             Side::Sim(source) => source.next_due().map(Instant::from_micros),
             Side::Print(_) | Side::Feed => None,
         }
@@ -101,15 +99,6 @@ impl Bus {
                 true
             }
             Side::Print(_) | Side::Feed => true,
-        }
-    }
-
-    /// Takes all the bus has shown by now: no more than its socket can hold, so that this ends.
-    pub fn read_all(&mut self, now: Instant, hub: &mut Hub<Heap>, wall: &mut WallClock) {
-        for _ in 0..READS_MAX {
-            if self.read(now, hub, wall) {
-                return;
-            }
         }
     }
 

@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use super::memory::Heap;
-use super::pace::Pace;
 use super::state_log::StateLog;
 use super::status::Rates;
 use crate::bus::{self, CanInterface, Namespace, Settings};
@@ -35,6 +34,8 @@ pub struct Interface {
     /// The network namespace it is in, when that is not the process' own.
     namespace: Option<Rc<Namespace>>,
     can: Option<CanInterface>,
+    /// How often it was opened.
+    opened: u32,
     max_age: MaxAge,
     /// How its controller is to be set, the index of the interface for which that is settled, and
     /// whether it was set so.
@@ -45,14 +46,12 @@ pub struct Interface {
     /// Whether to make it, as a virtual one, when it is not there; and whether canspan did.
     create: bool,
     created: bool,
-    pace: Pace,
     retry_at: Option<Instant>,
     recheck_at: Option<Instant>,
     /// Whether its owner lets nobody send to it, whatever its controller allows.
     is_read_only: bool,
     mode: Mode,
-    /// Whether frames wait to be read, and how many were read since none did.
-    has_more: bool,
+    /// How many frames were read since none waited.
     waited: usize,
     losses: Losses,
     account: Account,
@@ -72,6 +71,7 @@ impl Interface {
             name,
             namespace: None,
             can: None,
+            opened: 0,
             max_age,
             settings: None,
             settled: None,
@@ -79,12 +79,10 @@ impl Interface {
             is_set_otherwise: false,
             create,
             created: false,
-            pace: Pace::default(),
             retry_at: None,
             recheck_at: None,
             is_read_only: false,
             mode: Mode::default(),
-            has_more: false,
             waited: 0,
             losses: Losses::default(),
             account: Account::default(),
@@ -132,17 +130,13 @@ impl Interface {
         self.created = false;
     }
 
-    pub(super) fn readable(&self, now: Instant, hub: &Hub<Heap>) -> Option<BorrowedFd<'_>> {
-        let may_wait = !hub.is_busy() && !self.has_more;
-        let waits = may_wait && self.pace.not_before(now).is_some();
-        self.can.as_ref().filter(|_| !waits).map(AsFd::as_fd)
+    pub(super) fn descriptor(&self) -> Option<(BorrowedFd<'_>, u32)> {
+        self.can.as_ref().map(|can| (can.as_fd(), self.opened))
     }
 
-    pub(super) fn poll_timeout(&self, now: Instant, hub: &Hub<Heap>) -> Option<Instant> {
-        let more = Some(now).filter(|_| self.has_more);
-        let turn = self.pace.next().filter(|_| !hub.is_busy() && self.can.is_some());
+    pub(super) fn poll_timeout(&self, hub: &Hub<Heap>) -> Option<Instant> {
         let retry = self.retry_at.filter(|_| hub.is_busy());
-        [more, turn, retry, self.recheck_at, self.account.due, self.hearsay_until, self.watch.due]
+        [retry, self.recheck_at, self.account.due, self.hearsay_until, self.watch.due]
             .into_iter()
             .fold(self.states.poll_timeout(), Instant::earliest)
     }

@@ -23,7 +23,7 @@ impl Gateway {
             return;
         }
         let link = Link::accept(now, self.link_id(), self.accept_options);
-        self.sessions.push(Session::new(link, stream, peer, None, peer.to_string(), now));
+        self.sessions.insert(Session::new(link, stream, peer, None, peer.to_string(), now));
     }
 
     pub(super) fn connected(
@@ -45,7 +45,7 @@ impl Gateway {
             Some(link) if has_room => {
                 dialler.stage = Stage::Connected;
                 let name = dialler.endpoint.to_string();
-                self.sessions.push(Session::new(link, stream, peer, Some(number), name, now));
+                self.sessions.insert(Session::new(link, stream, peer, Some(number), name, now));
             }
             _ => {
                 let problem =
@@ -68,34 +68,35 @@ impl Gateway {
         self.accept_options.heartbeat * crate::protocol::HEARTBEATS_MISSED
     }
 
-    /// Tells the news of links.
-    pub(super) fn tell_news(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
-        let mut number = 0;
-        while let Some(session) = self.sessions.get_mut(number) {
-            let Some(event) = session.link.poll_event() else {
-                number += 1;
-                continue;
-            };
-            if let Some(service) = &mut self.service {
-                service.note();
-            }
-            let dialler = session.dialler;
-            let log = &mut self.link_log;
-            let notice = tell(now, &mut self.diallers, log, &self.hubs, session, event);
-            if let (Some(dialler), Some(notice)) = (dialler, notice) {
-                job.notice(self, dialler, &notice)?;
+    /// Tells the events of links with which something happened.
+    pub(super) fn tell_events(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
+        let mut touched = self.sessions.touched;
+        for number in touched.take() {
+            while let Some(session) = self.sessions.get_mut(number)
+                && let Some(event) = session.link.poll_event()
+            {
+                if let Some(service) = &mut self.service {
+                    service.note();
+                }
+                let dialler = session.dialler;
+                let log = &mut self.link_log;
+                let notice = tell(now, &mut self.diallers, log, &self.hubs, session, event);
+                if let (Some(dialler), Some(notice)) = (dialler, notice) {
+                    job.notice(self, dialler, &notice)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Lets go of links that are over.
-    pub(super) fn bury(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
-        while let Some(number) = self.sessions.iter().position(|session| session.is_over(now)) {
-            let session = self.sessions.swap_remove(number);
-            let sessions = &self.sessions;
-            let needs = |session: &Session, pair| session.joined == Some(pair);
-            self.claims.keep(|pair| sessions.iter().any(|session| needs(session, pair)));
+    /// Removes links that are over, and waits for what the others want that something happened to.
+    pub(super) fn remove_ended(&mut self, now: Instant, job: &mut dyn Job) -> Result<(), String> {
+        for number in self.sessions.touched.take() {
+            if self.sessions.get(number).is_some_and(|session| !session.is_over(now)) {
+                self.watch_session(number);
+                continue;
+            }
+            let Some(session) = self.take_session(number) else { continue };
             let notice = session.dialler.zip(session.link.ended());
             self.ended(now, session);
             if let Some((dialler, ended)) = notice {
@@ -103,6 +104,18 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+
+    /// Takes a session out, with all that is kept for it.
+    pub(super) fn take_session(&mut self, number: usize) -> Option<Session> {
+        let session = self.sessions.remove(number)?;
+        session.forget(&self.waiter.poller);
+        let sessions = &self.sessions;
+        let needs = |session: &Session, pair| session.joined == Some(pair);
+        if session.joined.is_some() {
+            self.claims.keep(|pair| sessions.iter().any(|session| needs(session, pair)));
+        }
+        Some(session)
     }
 
     pub(super) fn ended(&mut self, now: Instant, mut session: Session) {

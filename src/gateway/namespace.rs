@@ -78,6 +78,7 @@ impl Gateway {
     /// The buses are others to their peers now, who have to be greeted anew; the links resume.
     fn move_in(&mut self, now: Instant, namespace: &Namespace) -> Result<(), String> {
         self.watch = watch(Some(namespace))?;
+        self.waiter.are_interfaces_watched = false;
         for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
             let Some(interface) = bus.interface() else { continue };
             let identify = || {
@@ -89,13 +90,14 @@ impl Gateway {
                 bus.siblings = siblings;
             }
         }
-        for session in &mut self.sessions {
+        for session in self.sessions.iter_mut() {
             let place = session.link.place();
             let bus = place.and_then(|place| self.buses.get(place.hub));
             if bus.is_some_and(|bus| bus.interface().is_some()) {
                 session.link.close(now, &mut self.hubs, Ended::Finished);
             }
         }
+        self.sessions.mark_all();
         Ok(())
     }
 }

@@ -49,7 +49,7 @@ impl Gateway {
 
     /// The links that others have dialled and greeted on.
     fn accepted(&self) -> impl Iterator<Item = (usize, &Session)> {
-        let sessions = self.sessions.iter().enumerate();
+        let sessions = self.sessions.numbered();
         sessions.filter(|(_, session)| session.dialler.is_none() && session.link.is_live())
     }
 
@@ -91,6 +91,8 @@ impl Gateway {
             let Some(number) = self.next_to_go() else { return };
             let Some(session) = self.sessions.get_mut(number) else { return };
             session.link.close(now, &mut self.hubs, Ended::WeRefused(Refusal::FULL));
+            self.sessions.to_write.set(number);
+            self.sessions.touched.set(number);
         }
     }
 
@@ -101,9 +103,10 @@ impl Gateway {
         if open >= LINKS_MAX + UNKNOWN_MAX {
             // Whoever has connected and says nothing makes room for one who may.
             let Some(number) = self.oldest(is_unknown) else { return false };
-            let mut session = self.sessions.swap_remove(number);
-            session.link.close(now, &mut self.hubs, Ended::NoGreeting);
-            self.ended(now, session);
+            if let Some(mut session) = self.take_session(number) {
+                session.link.close(now, &mut self.hubs, Ended::NoGreeting);
+                self.ended(now, session);
+            }
         }
         if self.sessions.len() >= SESSIONS_MAX {
             // Rather the last word of one that was refused than an answer.
@@ -115,15 +118,15 @@ impl Gateway {
             let is_heard = |session: &Session| session.is_leaving() && session.dialler.is_none();
             let number = refused.or_else(|| self.oldest(is_heard));
             let Some(number) = number else { return false };
-            let session = self.sessions.swap_remove(number);
-            self.ended(now, session);
+            if let Some(session) = self.take_session(number) {
+                self.ended(now, session);
+            }
         }
         true
     }
 
     fn oldest(&self, is_meant: impl Fn(&Session) -> bool) -> Option<usize> {
-        let sessions = self.sessions.iter().enumerate();
-        let meant = sessions.filter(|(_, session)| is_meant(session));
+        let meant = self.sessions.numbered().filter(|(_, session)| is_meant(session));
         meant.min_by_key(|(_, session)| session.link.id()).map(|(number, _)| number)
     }
 }

@@ -1,8 +1,10 @@
 //! The counters of a link as one line, and why a link ended as a sentence.
 
+use super::Gateway;
+use super::dialler::Wish;
 use super::memory::Heap;
 use crate::bus::Health;
-use crate::protocol::{Counters, Ended, Hub, Outcome, PeerStatus};
+use crate::protocol::{Counters, Ended, Hub, Outcome, PeerStatus, Place};
 
 /// One line with all that is counted for a link, both directions together where a word is the same
 /// on both ends.
@@ -64,6 +66,48 @@ pub fn reason(ended: Ended) -> String {
         ),
         Ended::Mode(_) => {
             "the peer wants an encrypted link, which this release does not have".to_owned()
+        }
+    }
+}
+
+impl Gateway {
+    /// What the operator calls a peer: as it was typed, or its address, or that it is gone.
+    pub(super) fn name_of(&self, bus: &str, peer: usize, link: Option<u32>) -> String {
+        let is_it = |place: &Place| {
+            place.peer == peer && self.hubs.get(place.hub).is_some_and(|hub| hub.name() == bus)
+        };
+        let dialled = self.diallers.iter().find(|dialler| match &dialler.wish {
+            Wish::Bus { place, .. } => is_it(place),
+            Wish::Names => false,
+        });
+        let session = self.sessions.iter().find(|session| Some(session.link.id()) == link);
+        match (dialled, session) {
+            (Some(dialler), _) => dialler.endpoint.to_string(),
+            (None, Some(session)) => session.peer.to_string(),
+            (None, None) => "gone".to_owned(),
+        }
+    }
+
+    /// Prints the counters of every peer.
+    pub fn report(&self) {
+        for (hub, bus) in self.hubs.iter().zip(&self.buses) {
+            if bus.is_bus() {
+                log::info!(
+                    "bus {} state={} frames={} overflow={} overrun={} dropped={}",
+                    hub.name(),
+                    hub.status().state.name(),
+                    hub.frames_seen(),
+                    hub.status().overflow,
+                    hub.status().overrun,
+                    hub.status().dropped
+                );
+            }
+            // Where there is no bus either, a peer that was never linked with is nothing to tell of.
+            let counts = |status: &PeerStatus| bus.is_bus() || status.links > 0;
+            for (number, status) in hub.peers().filter(|(_, status)| counts(status)) {
+                let name = self.name_of(hub.name(), number, status.link);
+                log::info!("{}", counters(hub, &name, &status));
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ impl Gateway {
         let mut separator = "";
         for (number, hub) in self.hubs.iter().enumerate() {
             let _ = write!(line, "{separator}{} {}", hub.name(), hub.status().state.name());
-            self.write_links(&mut line, number);
+            self.write_link_count(&mut line, number);
             separator = "; ";
         }
         for dialler in self.diallers.iter().filter(is_asking) {
@@ -87,7 +87,7 @@ impl Gateway {
         line
     }
 
-    fn write_links(&self, line: &mut String, hub: usize) {
+    fn write_link_count(&self, line: &mut String, hub: usize) {
         let live = || self.sessions.iter().filter(|session| session.link.is_live());
         let mut dials = false;
         for (number, dialler) in self.diallers.iter().enumerate() {
@@ -98,7 +98,7 @@ impl Gateway {
                 dials = true;
             }
         }
-        let is_accepted = |session: &&super::Session| {
+        let is_accepted = |session: &&super::session::Session| {
             session.dialler.is_none() && session.link.place().is_some_and(|place| place.hub == hub)
         };
         match live().filter(is_accepted).count() {

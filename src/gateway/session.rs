@@ -11,6 +11,7 @@ use rustix::event::PollFlags;
 use super::bus::Bus;
 use super::claims::{Claims, Joined};
 use super::memory::Heap;
+use super::poller::{Poller, Source};
 use super::rate_limit::RateLimit;
 use super::state_log::StateLog;
 use crate::protocol::time::Instant;
@@ -44,11 +45,18 @@ enum Flow {
     Blocked,
 }
 
+/// Reads that leave a filler in a row. While one is left the kernel acknowledges nothing, and a sender that has
+/// just begun, or paused, may have ten packets on their way: it would wait for a delayed acknowledgement then,
+/// 40 ms. Measured: 13 bytes a frame more than without such a limit, and no stall.
+const SILENT_MAX: u8 = 4;
+
 /// How much to read, so that the [filler](crate::protocol::wire::FILLER) at the end stays where it
 /// is: one less than what came last time, which is right while frames come evenly. A wrong guess
 /// costs one packet of acknowledgement, or one more read.
 #[derive(Debug, Default)]
 struct Appetite {
+    /// Reads in a row that left a filler.
+    silent: u8,
     /// Bytes that came together last time.
     course: usize,
     /// Bytes left over: a filler, or none.
@@ -60,6 +68,7 @@ impl Appetite {
     fn most(&self, room: usize) -> usize {
         match (self.left + self.course).saturating_sub(1) {
             0 => room,
+            _ if self.silent >= SILENT_MAX => room,
             guess => guess.min(room),
         }
     }
@@ -68,6 +77,7 @@ impl Appetite {
     fn ate(&mut self, total: usize, is_left: bool) {
         let came = (total + usize::from(is_left)).saturating_sub(self.left);
         self.left = usize::from(is_left);
+        self.silent = if is_left { self.silent + 1 } else { 0 };
         if came > 0 {
             self.course = came;
         }
@@ -110,6 +120,8 @@ pub(super) struct Session {
     /// When the connection was made.
     pub(super) since: Instant,
     answer: Option<Answer>,
+    /// What its connection is waited for.
+    watched: PollFlags,
     /// What came before the link began to [wait](Link::is_waiting).
     kept: Vec<u8>,
 }
@@ -156,6 +168,7 @@ impl Session {
             skips_fillers: false,
             since: now,
             answer: None,
+            watched: PollFlags::empty(),
             kept: Vec::new(),
         }
     }
@@ -168,6 +181,29 @@ impl Session {
         flags.set(PollFlags::IN, !self.link.is_waiting() && !self.is_read_out);
         flags.set(PollFlags::OUT, self.output == Flow::Blocked);
         (!flags.is_empty()).then(|| (self.stream.as_fd(), flags))
+    }
+
+    /// Has it waited for as session `number`, for what it wants.
+    pub(super) fn watch(&mut self, poller: &Poller, number: usize) -> std::io::Result<()> {
+        let wanted = self.waits_for().map_or(PollFlags::empty(), |(_, flags)| flags);
+        if wanted == self.watched {
+            return Ok(());
+        }
+        if wanted.is_empty() {
+            // Errors would be told for ever.
+            poller.forget(self.stream.as_fd());
+        } else {
+            poller.watch(self.stream.as_fd(), Source::Session(number), wanted)?;
+        }
+        self.watched = wanted;
+        Ok(())
+    }
+
+    /// It is waited for no more.
+    pub(super) fn forget(&self, poller: &Poller) {
+        if !self.watched.is_empty() {
+            poller.forget(self.stream.as_fd());
+        }
     }
 
     /// The kernel says that the connection is ready for this.
@@ -466,7 +502,7 @@ impl Session {
         self.input = Flow::Ready;
     }
 
-    fn fail(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) {
+    pub(super) fn fail(&mut self, now: Instant, hubs: &mut [Hub<Heap>]) {
         self.is_broken = true;
         self.input = Flow::Idle;
         self.output = Flow::Idle;

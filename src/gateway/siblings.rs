@@ -41,6 +41,8 @@ pub(super) struct Siblings {
     cursor: u64,
     next_look: Instant,
     budget: RateLimit,
+    /// Whether its socket is waited for.
+    pub(super) is_watched: bool,
 }
 
 impl Siblings {
@@ -51,7 +53,15 @@ impl Siblings {
                 Ok(socket) => {
                     let next_look = Instant::default();
                     let budget = RateLimit::over(Duration::from_secs(1), PROBES_MAX);
-                    return Some(Self { socket, bus_id, slot, cursor: 0, next_look, budget });
+                    return Some(Self {
+                        socket,
+                        bus_id,
+                        slot,
+                        cursor: 0,
+                        next_look,
+                        budget,
+                        is_watched: false,
+                    });
                 }
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {}
                 Err(error) => {

@@ -215,7 +215,10 @@ impl Gateway {
 
     /// Answers who asks how it all is.
     pub(super) fn answer(&mut self, now: Instant) {
-        for number in 0..self.sessions.len() {
+        if !self.is_asked {
+            return;
+        }
+        for number in self.sessions.numbers() {
             let Some(form) = self.sessions.get(number).and_then(Session::is_asked) else {
                 continue;
             };
@@ -232,13 +235,17 @@ impl Gateway {
             if let Some(session) = self.sessions.get_mut(number) {
                 session.answer(now, text, snapshot.is_up());
             }
+            self.sessions.to_write.set(number);
         }
+        self.is_asked = false;
     }
 
     /// Whether somebody waits for an answer who can be given one.
     pub(super) fn may_answer(&self) -> bool {
-        let answering = self.sessions.iter().filter(|session| session.is_answering()).count();
-        answering < ANSWERS_MAX && self.sessions.iter().any(|session| session.is_asked().is_some())
+        let answering = || self.sessions.iter().filter(|session| session.is_answering()).count();
+        self.is_asked
+            && answering() < ANSWERS_MAX
+            && self.sessions.iter().any(|session| session.is_asked().is_some())
     }
 
     /// How it all is now.

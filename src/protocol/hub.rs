@@ -83,6 +83,8 @@ pub struct Hub<M: Memory> {
     bits: BusBits,
     pub(super) probes: Probes,
     is_closing: bool,
+    /// Counts what may concern any link of the bus, or the bus itself.
+    pub(super) news: u32,
 }
 
 impl<M: Memory> Hub<M> {
@@ -110,6 +112,7 @@ impl<M: Memory> Hub<M> {
             bits: BusBits::default(),
             probes: Probes::default(),
             is_closing: false,
+            news: 0,
         })
     }
 
@@ -188,10 +191,22 @@ impl<M: Memory> Hub<M> {
         self.status_version
     }
 
+    /// Another number whenever something has happened that may concern any link of the bus, or the bus: all its links
+    /// are to be asked for what they have to say then. What a link itself is told concerns that one only.
+    #[must_use]
+    pub fn news(&self) -> u32 {
+        self.news
+    }
+
+    pub(super) fn note_news(&mut self) {
+        self.news = self.news.wrapping_add(1);
+    }
+
     fn set_status(&mut self, status: BusStatus) {
         if status != self.status {
             self.status = status;
             self.status_version = self.status_version.wrapping_add(1);
+            self.note_news();
         }
     }
 
@@ -261,6 +276,7 @@ impl<M: Memory> Hub<M> {
     /// any more, the echoes of what peers sent are.
     pub fn close(&mut self) {
         self.is_closing = true;
+        self.note_news();
     }
 
     /// The bus showed a frame, at `stamp_us` microseconds since the Unix epoch. `own`: it is the
@@ -270,6 +286,7 @@ impl<M: Memory> Hub<M> {
             Echo::Bus => Outcome::Sent,
             Echo::Kernel => Outcome::Taken,
         };
+        self.note_news();
         let rules = self.rules();
         let lane = if own { self.queue.confirm(frame, outcome, rules) } else { None };
         if !own && !frame.is_error() {
@@ -320,11 +337,24 @@ impl<M: Memory> Hub<M> {
     /// Copies the next frames for the bus to `out` and returns how many. To be followed by
     /// [`Hub::taken`], or [`Hub::rejected`].
     pub fn offer(&mut self, now: Instant, out: &mut [Frame]) -> usize {
-        if !self.takes_frames() {
+        let before = self.queue.count_waiting();
+        let offered = if self.takes_frames() {
+            self.queue.offer(now, self.rules(), out)
+        } else {
             self.queue.drop_all_stale(now, self.policy.max_age);
-            return 0;
+            0
+        };
+        if self.queue.count_waiting() + offered != before {
+            // Some have grown too old, which their peers are to be told.
+            self.note_news();
         }
-        self.queue.offer(now, self.rules(), out)
+        offered
+    }
+
+    /// Whether frames wait to be offered.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.queue.count_waiting() > 0
     }
 
     /// When its owner's bus showed the `index`-th frame offered (microseconds since the Unix epoch).
@@ -347,6 +377,7 @@ impl<M: Memory> Hub<M> {
     /// The bus took the first `taken` frames of the last offer and can never send the one after.
     pub fn rejected(&mut self, now: Instant, taken: usize, outcome: Outcome) {
         self.queue.rejected(now, taken, outcome);
+        self.note_news();
     }
 
     /// Whether frames wait for the bus or for its confirmation.
@@ -360,6 +391,7 @@ impl<M: Memory> Hub<M> {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.queue.drop_all_stale(now, self.policy.max_age);
         self.queue.give_up_echoes(now, self.rules());
+        self.note_news();
     }
 
     /// When [`Hub::handle_timeout`] is to be called next.

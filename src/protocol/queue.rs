@@ -254,6 +254,11 @@ impl<S: Slots> Queue<S> {
         true
     }
 
+    /// Frames that wait, of all lanes, those offered not among them.
+    pub(super) fn count_waiting(&self) -> usize {
+        self.waiting as usize
+    }
+
     /// Whether a lane's next outcome is known.
     pub(super) fn has_done(&self, lane: usize) -> bool {
         let head = self.lanes.get(lane).map_or(NONE, |queue| queue.head);

@@ -13,6 +13,7 @@ impl<M: Memory> Hub<M> {
     /// set back to an earlier state. Every link to the bus ends, and what was not known to have
     /// arrived is counted.
     pub fn renew(&mut self, now: Instant, id: u64) {
+        self.note_news();
         for number in 0..self.peers.len() {
             let waiting = self.waiting(number);
             let Some(peer) = self.peers.get_mut(number) else { continue };

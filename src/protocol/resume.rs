@@ -37,6 +37,7 @@ impl<M: Memory> Hub<M> {
         hello: &Hello<'_>,
         filters: Filters,
     ) -> Result<(), Refusal> {
+        self.note_news();
         if self.is_own(hello) {
             return Err(Refusal::LOOP);
         }

@@ -127,6 +127,7 @@ impl<M: Memory> Hub<M> {
     }
 
     fn pass_probe(&mut self, now: Instant, probe: Probe, link: Option<u32>) {
+        self.note_news();
         let probes = &mut self.probes;
         let issued = probes.issued.iter().find(|issued| issued.token == probe.token).copied();
         if let Some(issued) = issued {

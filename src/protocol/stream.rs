@@ -38,6 +38,7 @@ pub(super) struct Stamps {
 impl<M: Memory> Hub<M> {
     /// A peer's link has ended. `for_good`: it said that it will not come back.
     pub(super) fn leave(&mut self, now: Instant, number: usize, link: u32, for_good: bool) {
+        self.note_news();
         let Some(peer) = self.peers.get_mut(number).filter(|peer| peer.link == Some(link)) else {
             return;
         };

@@ -102,6 +102,7 @@ impl<M: Memory> Hub<M> {
     /// the link came up, and no link carried, nobody can tell. `was_up`: both sides had greeted each other.
     /// `is_unread`: then the peer waited, and handled none of the frames it was sent.
     pub(super) fn displaced(&mut self, number: usize, was_up: bool, is_unread: bool) {
+        self.note_news();
         // A newer link of the peer's that stands is what joins them.
         let Some(&peer) = self.peers.get(number).filter(|peer| peer.link.is_none()) else { return };
         let came_up = peer.came_up;

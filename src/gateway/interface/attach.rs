@@ -60,6 +60,7 @@ impl Interface {
                 self.created |= self.create && can.link().is_ok_and(|link| link.is_made);
                 self.losses = Losses::begin(&can);
                 self.can = Some(can);
+                self.opened = self.opened.wrapping_add(1);
                 self.told.clear();
                 self.look(now, hub);
                 Ok(())

@@ -30,7 +30,6 @@ impl Interface {
         self.forget_hearsay(now, hub);
         self.states.catch_up(now, format_args!("{}: ", self.name));
         let is_all = self.read_waiting(now, hub, wall);
-        self.has_more = !is_all;
         if is_all {
             self.watch_handed(now, hub);
         }
@@ -81,7 +80,6 @@ impl Interface {
         if total > 0 {
             self.account.soon(now);
         }
-        self.pace.read(now, total);
         is_all
     }
 
