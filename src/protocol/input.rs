@@ -309,6 +309,9 @@ impl Link {
         self.echo = Some((ping.clock_us, now));
         if !hub.knows_clock(peer) {
             self.next_ping = self.next_ping.min(now + SETTLING_INTERVAL);
+        } else if self.next_ping < now + self.options.heartbeat / 2 {
+            // Said now, it needs no wake-up of its own.
+            self.next_ping = now;
         }
         if ping.echo_us > 0 {
             let sent = Instant::from_micros(ping.echo_us.saturating_add(ping.held_us));
