@@ -1,9 +1,9 @@
 //! Where the slow work is done: names, dialling, accepting, signals.
 //!
 //! smol runs all that may take its time, as tasks on this thread. The frames' way waits in one
-//! `ppoll` instead: a reactor's bookkeeping costs several system calls for every wake-up, which on
+//! `epoll_wait` instead: a reactor's bookkeeping costs several system calls for every wake-up, which on
 //! a small board is more than moving the frame. When a task can go on, the reactor's idle helper
-//! wakes the `ppoll` through an event descriptor.
+//! wakes that wait through an event descriptor.
 
 use core::cell::RefCell;
 use core::future::Future;

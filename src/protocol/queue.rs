@@ -24,8 +24,8 @@ use super::time::{Instant, micros};
 
 /// Most peers a bus remembers. Chosen: 64 links, and half as many again that may come back.
 pub const PEERS_MAX: usize = 96;
-/// Most frames in the kernel's hands at once. Chosen: a virtual bus confirms at once, 20,000
-/// frames/s in 4 ms turns are 80; a real one is bounded by its own, shorter, transmit queue.
+/// Most frames in the kernel's hands at once. Chosen: a virtual bus confirms at once, and four
+/// system calls' worth of frames keep it busy; a real one is bounded by its own, shorter, transmit queue.
 pub const HANDED_MAX: usize = 256;
 /// Most frames offered at once: one system call's worth.
 pub const OFFER_MAX: usize = 64;
