@@ -20,7 +20,7 @@ use crate::{
 /// busy machine processes wait for each other. Without the limit there would be commands as old as the cuts are long,
 /// which is up to 9 s.
 pub(crate) const AGE_LIMIT_US: u64 = 500_000;
-pub(crate) const AGE_SLACK_US: u64 = 250_000;
+pub(crate) const AGE_SLACK_US: u64 = 400_000;
 /// `--history`, and what a process may have beside it, in KB.
 const HISTORY_KB: u64 = 4 << 10;
 const BESIDE_KB: u64 = 2 << 10;
