@@ -136,8 +136,16 @@ fn backlog_is_not_held() {
 }
 
 #[test]
-fn small_window_is_filled_without_waiting() {
+fn full_window_leaves_at_once() {
     let mut line = linked_with(HOLD, Policy { window: 4, ..Policy::default() });
+    line.run(BETWEEN_SIGNS_US);
+    (0..3).for_each(|_| line.make(PC));
+    line.run(1_000);
+    assert_eq!(arrivals(&line, BOARD), 0);
+    line.make(PC);
+    line.run(DELAY_US + 1);
+    assert_eq!(arrivals(&line, BOARD), 1);
+    // As many as a receipt makes room for.
     for _ in 0..2_000 {
         line.make(PC);
         line.run(500);
