@@ -11,8 +11,8 @@ _canspan_interfaces() {
 _canspan_of() {
     case $1 in
         '') commands='serve connect dump send status' options='-h --help --version -V -v --verbose' ;;
-        serve) options='--listen --insecure --dial --read-only --create --bitrate --dbitrate --sample-point --dsample-point --restart-ms --listen-only --filter --tx-filter --history --max-age --heartbeat --metrics -h --help --version -V -v --verbose' first=interface others=interface ;;
-        connect) options='--listen --create --netns --filter --history --max-age --heartbeat --metrics --status --insecure -h --help --version -V -v --verbose' first=host others=none ;;
+        serve) options='--listen --insecure --dial --read-only --create --bitrate --dbitrate --sample-point --dsample-point --restart-ms --listen-only --filter --tx-filter --history --max-age --heartbeat --hold --metrics -h --help --version -V -v --verbose' first=interface others=interface ;;
+        connect) options='--listen --create --netns --filter --history --max-age --heartbeat --hold --metrics --status --insecure -h --help --version -V -v --verbose' first=host others=none ;;
         dump) options='--last --filter -h --help --version -V -v --verbose' first=host others=none ;;
         send) options='-h --help --version -V -v --verbose' first=host others=none ;;
         status) options='--json --watch --check -h --help --version -V -v --verbose' first=host others=none ;;
@@ -33,6 +33,7 @@ _canspan_values() {
         serve:--history) values='' ;;
         serve:--max-age) values='none' ;;
         serve:--heartbeat) values='' ;;
+        serve:--hold) values='' ;;
         serve:--metrics) values='' ;;
         connect:--listen) values='' ;;
         connect:--netns) values='' ;;
@@ -40,6 +41,7 @@ _canspan_values() {
         connect:--history) values='' ;;
         connect:--max-age) values='none' ;;
         connect:--heartbeat) values='' ;;
+        connect:--hold) values='' ;;
         connect:--metrics) values='' ;;
         connect:--status) values='' ;;
         dump:--last) values='' ;;

@@ -179,6 +179,8 @@ pub struct Limits {
     pub max_age: MaxAge,
     /// Silence after which a heartbeat is sent; a peer is given up after three of them.
     pub heartbeat: Duration,
+    /// The longest a frame waits for others to share a packet with.
+    pub hold: Duration,
 }
 
 /// How old a frame may be when it is put on a bus.

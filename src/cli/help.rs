@@ -101,6 +101,7 @@ SYNOPSIS
                   [--sample-point PART] [--dsample-point PART]
                   [--restart-ms MS] [--listen-only]]
                   [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+                  [--hold TIME]
                   [--filter [BUS,]FILTER]... [--tx-filter [BUS,]FILTER]...
                   [--metrics ADDR:PORT]...
 
@@ -165,6 +166,12 @@ OPTIONS
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
+    --hold TIME
+        Hold a frame this long at most, up to 1s, so that others join it in one
+        packet: for metered links and very small boards. It costs as much delay;
+        frames that fill a packet leave at once. Each end holds what it sends,
+        so give it to both. At most a quarter of the receiver's age limit
+        counts. Default: 0, every frame leaves at once.
     --metrics ADDR:PORT
         Serve metrics for Prometheus, the numbers of `canspan status`, at
         http://ADDR:PORT/metrics; may be given several times. Without ADDR it
@@ -187,6 +194,7 @@ SYNOPSIS
     canspan connect HOST[:PORT] [REMOTE[:LOCAL]]... [--create]
                     [--netns PID|NAME|PATH]
                     [--history SIZE] [--max-age TIME|none] [--heartbeat TIME]
+                    [--hold TIME]
                     [--filter [REMOTE,]FILTER]... [--metrics ADDR:PORT]...
                     [--status ADDR[:PORT]]... [--insecure]
     canspan connect --listen ADDR[:PORT]... REMOTE[:LOCAL]... [OPTION]...
@@ -231,6 +239,12 @@ OPTIONS
     --heartbeat TIME
         Silence after which a sign of life is sent, 50ms to 5m; a peer is given
         up after three of them. Default: 900ms.
+    --hold TIME
+        Hold a frame this long at most, up to 1s, so that others join it in one
+        packet: for metered links and very small boards. It costs as much delay;
+        frames that fill a packet leave at once. Each end holds what it sends,
+        so give it to both. At most a quarter of the receiver's age limit
+        counts. Default: 0, every frame leaves at once.
     --metrics ADDR:PORT
         Serve metrics for Prometheus, the numbers of `canspan status`, at
         http://ADDR:PORT/metrics; may be given several times. Without ADDR it

@@ -3,13 +3,14 @@
 use core::fmt::Display;
 use core::net::IpAddr;
 use core::str::FromStr;
+use core::time::Duration;
 
 use super::bus_spec::parse_name;
 use super::error::{CliError, ValueError};
 use super::filter::parse_filters;
 use super::namespace::parse_namespace;
 use super::quantity::{
-    parse_bitrate, parse_data_bitrate, parse_heartbeat, parse_max_age, parse_restart,
+    parse_bitrate, parse_data_bitrate, parse_heartbeat, parse_hold, parse_max_age, parse_restart,
     parse_sample_point, parse_size, parse_time,
 };
 use super::typed::{TypedCommand, TypedConnect, TypedDump, TypedSend, TypedServe, TypedStatus};
@@ -75,7 +76,7 @@ fn resolve_serve(typed: TypedServe) -> Result<Serve, CliError> {
             "--create makes virtual interfaces, and --bitrate is for real ones; give one of them",
         ));
     }
-    let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
+    let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat, typed.hold)?;
     let names = || buses.iter().map(BusSpec::name);
     let filters = parse_filters("--filter", &typed.filter, names())?;
     let tx_filters = parse_filters("--tx-filter", &typed.tx_filter, names())?;
@@ -263,7 +264,7 @@ fn resolve_connect(typed: TypedConnect) -> Result<Connect, CliError> {
             local,
         )?;
     }
-    let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat)?;
+    let limits = resolve_limits(typed.history, typed.max_age, typed.heartbeat, typed.hold)?;
     let metrics = resolve_metrics(&typed.metrics, typed.insecure)?;
     let names = buses.iter().map(|pair| pair.remote.as_str());
     let filters = parse_filters("--filter", &typed.filter, names)?;
@@ -384,6 +385,7 @@ fn resolve_limits(
     history: Option<String>,
     max_age: Option<String>,
     heartbeat: Option<String>,
+    hold: Option<String>,
 ) -> Result<Limits, CliError> {
     let history = history.map(|text| option("--history", parse_size(&text))).transpose()?;
     let max_age = max_age.map(|text| option("--max-age", parse_max_age(&text))).transpose()?;
@@ -392,6 +394,7 @@ fn resolve_limits(
         history_bytes: history.unwrap_or(DEFAULT_HISTORY),
         max_age: max_age.unwrap_or(MaxAge::ByBus),
         heartbeat: heartbeat.transpose()?.unwrap_or(DEFAULT_HEARTBEAT),
+        hold: given("--hold", &hold, parse_hold)?.unwrap_or(Duration::ZERO),
     })
 }
 

@@ -34,6 +34,9 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
 /// hours, many keep five minutes).
 const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 
+/// Longest hold: what is held for longer is no live stream any more. Chosen to catch a wrong unit, too.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+
 /// Reads a size in bytes: `4M`, `512k`, `1G` (of 1024) or plain bytes.
 pub(super) fn parse_size(text: &str) -> Result<usize, ValueError> {
     let bytes = split_unit(text).and_then(|(number, unit)| {
@@ -142,6 +145,18 @@ pub(super) fn parse_heartbeat(text: &str) -> Result<Duration, ValueError> {
         return Ok(time);
     }
     Err(ValueError::new(format!("`{text}` is not between 50ms and 5m")))
+}
+
+/// Reads how long a frame may be held; zero for not at all.
+pub(super) fn parse_hold(text: &str) -> Result<Duration, ValueError> {
+    let time = parse_any_time(text, &(TIME_MIN..=HOLD_MAX))?;
+    if time <= HOLD_MAX {
+        return Ok(time);
+    }
+    Err(ValueError::new(format!(
+        "`{text}` is too long to hold live frames; the most is 1s, and 4ms saves most of what can be \
+         saved on a busy bus"
+    )))
 }
 
 /// Reads an age limit: a time or `none`.

@@ -134,6 +134,7 @@ fn serve_has_defaults() {
                 history_bytes: 4 * 1024 * 1024,
                 max_age: MaxAge::ByBus,
                 heartbeat: Duration::from_millis(900),
+                hold: Duration::ZERO,
             },
         }
     );
@@ -143,7 +144,7 @@ fn serve_has_defaults() {
 fn serve_takes_all_its_options_in_both_spellings() {
     let apart = serve(
         "serve can0 --listen [::]:1 --listen :2 --insecure --read-only sim:x --history 512k \
-         --max-age none --heartbeat 1s",
+         --max-age none --heartbeat 1s --hold 4ms",
     );
     assert_eq!(apart.buses.len(), 2);
     assert_eq!(apart.listen[0].to_string(), "[::]:1");
@@ -152,9 +153,19 @@ fn serve_takes_all_its_options_in_both_spellings() {
     assert_eq!(apart.limits.history_bytes, 512 * 1024);
     assert_eq!(apart.limits.max_age, MaxAge::Unlimited);
     assert_eq!(apart.limits.heartbeat, Duration::from_secs(1));
+    assert_eq!(apart.limits.hold, Duration::from_millis(4));
     let joined = "serve --listen=[::]:1 --listen=:2 --insecure --read-only --history=512k \
-                  --max-age=none --heartbeat=1s -- can0 sim:x";
+                  --max-age=none --heartbeat=1s --hold=4ms -- can0 sim:x";
     assert_eq!(serve(joined), apart);
+}
+
+#[test]
+fn hold_is_zero_to_a_second() {
+    for (given, millis) in [("0", 0), ("0ms", 0), ("4ms", 4), ("1s", 1_000)] {
+        let hold = Duration::from_millis(millis);
+        assert_eq!(serve(&format!("serve can0 --hold {given}")).limits.hold, hold);
+        assert_eq!(connect(&format!("connect board --hold {given}")).limits.hold, hold);
+    }
 }
 
 #[test]
@@ -311,6 +322,11 @@ fn nonsense_is_explained() {
         ("serve can0 --heartbeat none", "is no time"),
         ("serve can0 --heartbeat 1ms", "not between"),
         ("serve can0 --heartbeat 10m", "not between"),
+        ("serve can0 --hold 4", "a time is written 4ms\n"),
+        ("serve can0 --hold none", "`none` is no time"),
+        ("connect board --hold 1001ms", "--hold: `1001ms` is too long"),
+        ("connect board --hold 2m", "the most is 1s"),
+        ("dump board --hold 4ms", "there is no option --hold"),
         ("serve -", "`-`"),
         ("serve can0 --bitrate 500", "is 500k meant"),
         ("serve can0 --bitrate 0", "less than 1k"),

@@ -86,6 +86,9 @@ pub(super) struct TypedServe {
     /// silence before a heartbeat
     #[argh(option)]
     pub(super) heartbeat: Option<String>,
+    /// longest wait of a frame for company
+    #[argh(option)]
+    pub(super) hold: Option<String>,
 }
 
 /// join a peer's buses to local ones
@@ -125,6 +128,9 @@ pub(super) struct TypedConnect {
     /// silence before a heartbeat
     #[argh(option)]
     pub(super) heartbeat: Option<String>,
+    /// longest wait of a frame for company
+    #[argh(option)]
+    pub(super) hold: Option<String>,
 }
 
 /// print the frames of a peer's buses

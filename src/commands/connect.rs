@@ -15,7 +15,7 @@ impl Connecting {
     /// Joins a bus of the peer we dial to one of ours.
     fn join(&self, gateway: &mut Gateway, host: &Endpoint, pair: &BusPair) -> Result<(), String> {
         let filters = filters_of(&self.connect.filters, &pair.remote);
-        let options = LinkOptions { filters, ..link_options(self.connect.limits.heartbeat) };
+        let options = LinkOptions { filters, ..link_options(&self.connect.limits) };
         let hub = self.open(gateway, pair, 2 * LISTENER_WINDOW as usize)?;
         gateway.dial(host.clone(), &pair.remote, hub, options)?;
         Ok(())
@@ -73,7 +73,7 @@ impl Job for Connecting {
 
 pub(super) fn run(connect: Connect) -> Result<(), String> {
     let serves = matches!(connect.way, Way::Listen(_));
-    let options = LinkOptions { serves, ..link_options(connect.limits.heartbeat) };
+    let options = LinkOptions { serves, ..link_options(&connect.limits) };
     let mut gateway = gateway(options)?;
     if let Some(spec) = connect.netns.clone() {
         gateway.set_namespace(Namespace::new(spec)?);

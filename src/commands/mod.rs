@@ -8,14 +8,13 @@ mod send;
 mod serve;
 mod status;
 
-use core::time::Duration;
 use std::io;
 
 pub use failure::{Failure, not_written};
 
 use crate::bus::Settings;
 use crate::bus::sim::{SimError, Source};
-use crate::cli::{BusSpec, Command, MaxAge};
+use crate::cli::{BusSpec, Command, Limits, MaxAge};
 use crate::gateway::{Gateway, Interface, LINKS_MAX, Side};
 use crate::protocol::{LinkOptions, Policy};
 
@@ -46,8 +45,9 @@ fn gateway(options: LinkOptions) -> Result<Gateway, String> {
     Gateway::new(options).map_err(|error: io::Error| format!("cannot start: {error}"))
 }
 
-fn link_options(heartbeat: Duration) -> LinkOptions {
-    LinkOptions { heartbeat, ..LinkOptions::default() }
+fn link_options(limits: &Limits) -> LinkOptions {
+    let Limits { heartbeat, hold, .. } = *limits;
+    LinkOptions { heartbeat, hold, ..LinkOptions::default() }
 }
 
 /// Frames from one peer under way to a bus at once: what is sent inside this process waits for nothing.

@@ -22,8 +22,8 @@ fn max_age(spec: &BusSpec, given: MaxAge) -> MaxAge {
 }
 
 pub(super) fn run(serve: Serve) -> Result<(), String> {
-    let limits = serve.limits;
-    let mut gateway = gateway(link_options(limits.heartbeat))?;
+    let limits = &serve.limits;
+    let mut gateway = gateway(link_options(limits))?;
     for spec in &serve.buses {
         // What a controller that only listens is given to send vanishes without a word.
         let is_mute = serve.settings.is_some_and(|settings| settings.listen_only);
@@ -45,7 +45,7 @@ pub(super) fn run(serve: Serve) -> Result<(), String> {
             hub.set_filters(filters_of(&serve.filters, name), filters_of(&serve.tx_filters, name));
         }
         for endpoint in &serve.dial {
-            gateway.dial(endpoint.clone(), name, hub, link_options(limits.heartbeat))?;
+            gateway.dial(endpoint.clone(), name, hub, link_options(limits))?;
         }
     }
     for address in &serve.listen {

@@ -213,6 +213,20 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> History<B> {
         Some(Entry { position, frame, stamp_us, offset_us, origin })
     }
 
+    /// How many bytes the frames from `cursor` on take here; a block's, if they take more.
+    pub(super) fn bytes_from(&self, cursor: &Cursor) -> usize {
+        let head = usize::from(self.head.at);
+        let at = usize::from(cursor.at);
+        if cursor.block == self.head.block {
+            head.saturating_sub(at)
+        } else if self.after(cursor.block) == self.head.block {
+            let used = usize::from(self.header(cursor.block).used);
+            used.saturating_sub(at) + head.saturating_sub(HEADER_SIZE)
+        } else {
+            BLOCK_SIZE
+        }
+    }
+
     /// The place of `position`, or the nearest one still held.
     #[must_use]
     pub fn seek(&self, position: u64) -> Cursor {

@@ -82,7 +82,7 @@ pub struct Hub<M: Memory> {
     confirmed: u64,
     bits: BusBits,
     pub(super) probes: Probes,
-    is_closing: bool,
+    pub(super) is_closing: bool,
     /// Counts what may concern any link of the bus, or the bus itself.
     pub(super) news: u32,
 }

@@ -217,7 +217,8 @@ impl Link {
         let heartbeat = Duration::from_millis(u64::from(hello.heartbeat_ms.clamp(least, most)));
         self.silence_announced = heartbeat * HEARTBEATS_MISSED;
         self.silence_max = self.silence_announced.min(UNPROVEN_SILENCE_MAX);
-        self.receipt_interval = Duration::from_micros(u64::from(hello.receipts_us));
+        let receipts = Duration::from_micros(u64::from(hello.receipts_us));
+        self.receipt_interval = receipts.max(self.options.hold);
         self.phase = Phase::Live;
         self.heard = now;
         self.outbox.start = true;

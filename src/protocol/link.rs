@@ -18,6 +18,7 @@ use core::time::Duration;
 use heapless::{Deque, String, Vec};
 
 use super::filter::Filters;
+use super::held::Held;
 use super::hub::{Hub, Memory};
 use super::peer::PeerNumber;
 use super::ring::{PROBE_EVERY, PROBE_WAIT};
@@ -59,6 +60,9 @@ pub struct LinkOptions {
     pub filters: Filters,
     /// Whether to wait for [`Link::release`] between the greetings and all else.
     pub holds: bool,
+    /// The longest a frame of ours waits for others to share a packet with; zero: it leaves at once.
+    /// Receipts are as far apart at least, either way.
+    pub hold: Duration,
     /// Whether those who dial us may join our buses, and not only ask how it all is.
     pub serves: bool,
 }
@@ -72,6 +76,7 @@ impl Default for LinkOptions {
             from: From::Now,
             filters: Filters::ALL,
             holds: false,
+            hold: Duration::ZERO,
             serves: true,
         }
     }
@@ -192,6 +197,8 @@ pub struct Link {
     pub(super) phase: Phase,
     pub(super) place: Option<Place>,
     pub(super) hold: Option<Hold>,
+    /// The frames that wait for the peer.
+    pub(super) held: Held,
     pub(super) input: Vec<u8, { LENGTH_MAX + MESSAGE_MAX }>,
     pub(super) outbox: Outbox,
     pub(super) heard: Instant,
@@ -271,6 +278,7 @@ impl Link {
             phase: Phase::Preamble,
             place: None,
             hold: None,
+            held: Held::default(),
             input: Vec::new(),
             outbox: Outbox::default(),
             heard: now,
@@ -486,8 +494,13 @@ impl Link {
                 next = next.min(self.next_probe);
             }
             let waits = |place: Place| hubs.get(place.hub).map(|hub| hub.has_receipt(place.peer));
-            if self.is_drained && self.place.and_then(waits) == Some(true) {
-                next = next.min(self.next_receipt);
+            if self.is_drained {
+                // A receipt goes along with them.
+                if let Held::Until(until) = self.held {
+                    next = next.min(until);
+                } else if self.place.and_then(waits) == Some(true) {
+                    next = next.min(self.next_receipt);
+                }
             }
             let looks_on = |place: Place| hubs.get(place.hub).map(|hub| hub.looks_on(place.peer));
             if self.is_drained && self.place.and_then(looks_on) == Some(true) {

@@ -95,6 +95,7 @@ mod clock;
 pub mod entry;
 mod filter;
 pub mod frame;
+mod held;
 pub mod history;
 mod hub;
 mod input;

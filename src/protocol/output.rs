@@ -4,6 +4,7 @@ use core::fmt::Write as _;
 
 use heapless::String;
 
+use super::held::Held;
 use super::hub::{Hub, Memory};
 use super::link::{BUS_LIST_MAX, Link, Phase, Place};
 use super::record::seal;
@@ -44,6 +45,8 @@ impl Link {
                 break;
             }
             used += length;
+            // Whatever is said takes the frames along that wait.
+            self.held = Held::Leaving;
         }
         self.is_drained = used == 0;
         if used > 0
@@ -115,6 +118,7 @@ impl Link {
     }
 
     fn hello<M: Memory>(&mut self, now: Instant, hubs: &mut [Hub<M>], out: &mut [u8]) -> usize {
+        let receipts = self.options.receipts.max(self.options.hold);
         let mut hello = Hello {
             features: FEATURE_PROBE,
             bus: "",
@@ -123,7 +127,7 @@ impl Link {
             window: 0,
             max_age_us: 0,
             heartbeat_ms: u32::try_from(self.options.heartbeat.as_millis()).unwrap_or(u32::MAX),
-            receipts_us: u32::try_from(micros(self.options.receipts)).unwrap_or(u32::MAX),
+            receipts_us: u32::try_from(micros(receipts)).unwrap_or(u32::MAX),
             clock_us: now.as_micros(),
             seen: None,
             from: self.options.from,
@@ -184,13 +188,17 @@ impl Link {
             self.status_told = Some(version);
             return write(&Message::Bus(hub.status()), out);
         }
-        let due = now >= self.next_receipt || hub.receipt_presses(peer);
+        let is_held = self.holds_frames(now, hub, peer);
+        let due = (now >= self.next_receipt && !is_held) || hub.receipt_presses(peer);
         if due && hub.has_receipt(peer) {
             let length = hub.receipt(peer, out);
             if length > 0 {
                 self.next_receipt = now + self.receipt_interval;
                 return length;
             }
+        }
+        if is_held {
+            return 0;
         }
         hub.next_message(now, peer, &mut self.stamps_out, out)
     }

@@ -256,6 +256,11 @@ impl Outbound {
         self.progress.frames.saturating_sub(total(&self.done))
     }
 
+    /// How many more frames the peer's window has room for.
+    pub(super) fn room(&self) -> u64 {
+        u64::from(self.window).saturating_sub(self.outstanding())
+    }
+
     /// Begins a stream at `cursor`; `lost` frames that were meant for it came before.
     pub(super) fn begin(&mut self, cursor: Cursor, lost: u64) {
         let progress = Progress { position: cursor.position, lost, ..Progress::default() };

@@ -300,7 +300,8 @@ impl<M: Memory> Hub<M> {
         stamps: &mut Stamps,
         out: &mut [u8],
     ) -> usize {
-        let Some(entry) = self.next_for(now, number) else {
+        let has_room = self.peers.get(number).is_some_and(|peer| peer.outbound.room() > 0);
+        let Some(entry) = self.next_for(now, number).filter(|_| has_room) else {
             return self.skip(number, false, out);
         };
         let skip = self.skip(number, true, out);
@@ -316,7 +317,7 @@ impl<M: Memory> Hub<M> {
     }
 
     /// The frame the peer is to be sent next, with the cursor at it; counts what is passed over.
-    fn next_for(&mut self, now: Instant, number: usize) -> Option<Entry> {
+    pub(super) fn next_for(&mut self, now: Instant, number: usize) -> Option<Entry> {
         self.peers.get_mut(number)?.outbound.looks_on = false;
         for _ in 0..LOOK_MAX {
             let outbound = self.peers.get(number)?.outbound;
@@ -327,7 +328,7 @@ impl<M: Memory> Hub<M> {
             let entry = self.history.next(&mut cursor)?;
             let is_for = self.is_for(number, &entry);
             if is_for && !outbound.is_stale(now, &entry) {
-                return (outbound.outstanding() < u64::from(outbound.window)).then_some(entry);
+                return Some(entry);
             }
             let outbound = &mut self.peers.get_mut(number)?.outbound;
             outbound.cursor = cursor;

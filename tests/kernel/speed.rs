@@ -12,7 +12,7 @@ use std::{thread, time::Instant};
 use crate::{
     lab::{Namespace, Pair},
     numbered::{Checker, Generator},
-    process::SOON,
+    process::{Process, SOON},
     sys::{CanSocket, Frame},
 };
 
@@ -178,4 +178,39 @@ fn a_frame_costs_at_most_90_bytes_on_the_wire_at_1_000_a_second_and_16_at_8_000(
         });
     }
     assert!(met, "a frame costs more bytes than promised");
+}
+
+/// The everyday case where both ends hold what they send.
+fn joined_with_hold(pair: &Pair) -> (Process, Process) {
+    let server = pair.serve(&["vcan0", "--hold", "4ms"]);
+    let client = pair.connect(&["vcan0", "--hold", "4ms"]);
+    (server, client)
+}
+
+#[test]
+fn held_frames_cost_at_most_16_bytes() {
+    let pair = Pair::new();
+    let _both = joined_with_hold(&pair);
+    let met = (1..=ATTEMPTS).any(|attempt| {
+        let bytes = wire_bytes(&pair, 8_000);
+        println!(
+            "    attempt {attempt}: board to PC at 8,000/s with --hold 4ms: {bytes:.1} bytes a frame; limit 16"
+        );
+        bytes <= 16.0
+    });
+    assert!(met, "a frame costs more bytes than promised");
+}
+
+#[test]
+fn held_frames_are_no_later_than_promised() {
+    // The first of a packet waits 4 ms, the last hardly at all: 2 ms, and the way without hold.
+    const LIMITS: core::ops::RangeInclusive<f64> = 1_500.0..=6_000.0;
+    let pair = Pair::new();
+    let _both = joined_with_hold(&pair);
+    let out = windows(*LIMITS.end(), || one_way(&pair.board, &pair.pc));
+    let back = windows(*LIMITS.end(), || one_way(&pair.pc, &pair.board));
+    print("board to PC with --hold 4ms, one way, 1,000/s", &out);
+    print("PC to board with --hold 4ms, one way, 1,000/s", &back);
+    assert!(LIMITS.contains(&out[0].0), "board to PC: {:.0} µs", out[0].0);
+    assert!(LIMITS.contains(&back[0].0), "PC to board: {:.0} µs", back[0].0);
 }

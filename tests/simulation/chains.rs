@@ -246,7 +246,13 @@ fn count(known: &[Frame], is_meant: impl Fn(usize) -> bool) -> u64 {
 
 /// One chain with its faults.
 pub(crate) fn run(seed: u64) {
+    run_holding(seed, Duration::ZERO);
+}
+
+/// The same where every link holds frames for company.
+pub(crate) fn run_holding(seed: u64, hold: Duration) {
     let mut chain = Chain::new(seed);
+    chain.line.hold = hold;
     chain.run();
     chain.check();
 }

@@ -82,6 +82,8 @@ pub(crate) struct Line {
     pub(crate) ends: Vec<Ended>,
     next_link: u32,
     heartbeat: Duration,
+    /// How long each end of each link may hold what it sends.
+    pub(crate) hold: Duration,
     out: Vec<u8>,
 }
 
@@ -128,6 +130,7 @@ impl Line {
             ends: Vec::new(),
             next_link: 1,
             heartbeat: Duration::from_secs(1),
+            hold: Duration::ZERO,
             out: vec![0; RECORD_MAX * 2],
         };
         (0..line.nodes.len()).for_each(|number| line.start(number));
@@ -277,7 +280,8 @@ impl Line {
             if !is_due || !self.is_awake(hop) {
                 continue;
             }
-            let options = LinkOptions { heartbeat: self.heartbeat, ..LinkOptions::default() };
+            let Self { heartbeat, hold, .. } = *self;
+            let options = LinkOptions { heartbeat, hold, ..LinkOptions::default() };
             let (number, place) = (self.next_link, self.nodes[hop].place.unwrap());
             self.next_link += 2;
             let dialled = Link::dial(self.local(hop), number, place, "can0", options).unwrap();

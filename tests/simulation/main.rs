@@ -14,6 +14,7 @@ mod controller;
 mod echoes;
 mod ends;
 mod greeting;
+mod hold;
 mod late;
 mod line;
 mod mutual;

@@ -87,6 +87,8 @@ pub(crate) struct World {
     /// how many before it count as lost.
     pub(crate) joined: Vec<(u64, u64, u64, u64)>,
     pub(crate) heartbeat: Duration,
+    /// How long each end of each link may hold what it sends.
+    pub(crate) hold: Duration,
     out: Vec<u8>,
 }
 
@@ -141,6 +143,7 @@ impl World {
             next_link: 1,
             joined: Vec::new(),
             heartbeat: Duration::from_millis(100),
+            hold: Duration::ZERO,
             out: vec![0; RECORD_MAX * 2],
             rng,
         };
@@ -307,7 +310,8 @@ impl World {
             if !self.is_alive(BOARD) {
                 continue;
             }
-            let options = LinkOptions { heartbeat: self.heartbeat, ..LinkOptions::default() };
+            let Self { heartbeat, hold, .. } = *self;
+            let options = LinkOptions { heartbeat, hold, ..LinkOptions::default() };
             let (dialler, acceptor) = (self.next_link, self.next_link + 1);
             self.next_link += 2;
             let place = self.places[pc].unwrap();
