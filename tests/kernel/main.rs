@@ -5,7 +5,7 @@
 //! command line of `canspan` is used. They run one at a time, because many measure time.
 //!
 //! Environment: `CANSPAN_LAB` (set by the lab) is a scratch folder; `CANSPAN` names the binary, the test
-//! profile's own when unset; `CANSPAN_PYTHON` names a Python that has python-can.
+//! profile's own when unset; `CANSPAN_PYTHON` names a Python that has python-can and can-isotp.
 
 #[allow(dead_code, reason = "the chaos test uses the rest")]
 mod clock;
@@ -29,6 +29,7 @@ mod clients;
 mod commands;
 mod dump;
 mod filter;
+mod isotp;
 mod kinds;
 mod lifecycle;
 mod limits;

@@ -99,10 +99,10 @@ with can.Bus(interface="socketcan", channel="vcan0") as bus:
 print(*numbers)
 "#;
 
-/// A Python that has python-can.
+/// A Python that has python-can and can-isotp.
 pub(crate) fn python() -> String {
     std::env::var("CANSPAN_PYTHON")
-        .expect("CANSPAN_PYTHON names a Python with python-can; tests/run sets it up")
+        .expect("CANSPAN_PYTHON names a Python with python-can and can-isotp; tests/run sets it up")
 }
 
 /// A python-can program that reads numbered frames of `vcan0`.
