@@ -12,7 +12,11 @@ mod clock;
 #[allow(dead_code, reason = "the chaos test uses the rest")]
 mod controller;
 mod cutter;
+#[path = "../benchmark/forwarder.rs"]
+mod forwarder;
 mod lab;
+#[path = "../benchmark/measure.rs"]
+mod measure;
 mod numbered;
 mod plain;
 mod process;
@@ -30,6 +34,7 @@ mod commands;
 mod dump;
 mod filter;
 mod kinds;
+mod latency;
 mod lifecycle;
 mod limits;
 mod loops;
