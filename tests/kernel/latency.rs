@@ -5,6 +5,7 @@
 //! twelve, while it is over the limit. All are printed.
 
 use core::time::Duration;
+use std::thread;
 
 use crate::{
     forwarder,
@@ -150,14 +151,16 @@ fn one_way_at_4000_is_quick_as_at_1000() {
     });
 }
 
-/// Nothing but a pause makes TCP begin with a small window again, and then it waits for acknowledgements.
+/// After a pause TCP begins with a small window again, and a gateway that does not hear of what arrived waits for it
+/// with every frame from the tenth on: that shows in a tenth of the first hundred, however noisy the machine.
 #[test]
 fn first_frames_after_a_pause_are_quick() {
     let pair = Pair::new();
     let _both = pair.joined();
-    hold([("first 100 after 3 s, p99", 2.0)], || {
-        std::thread::sleep(Duration::from_secs(3));
+    let limits = [("first 100 after 3 s, p90", 2.0), ("first 100 after 3 s, p99", 2.0)];
+    hold(limits, || {
+        thread::sleep(Duration::from_secs(3));
         let (first, later) = one_way(&pair.board, &pair.pc, 1_000, COUNT).split(100);
-        [(us(&later, 99), us(&first, 99))]
+        [90, 99].map(|p| (us(&later, p), us(&first, p)))
     });
 }
