@@ -99,6 +99,19 @@ fn send_paced(
     next
 }
 
+/// Whether a frame arrives within `patience`; one is sent again and again, since none is kept before a link is up.
+pub(crate) fn arrives(from: &Namespace, to: &Namespace, patience: Duration) -> io::Result<bool> {
+    let (sender, receiver) = (from.can_sender("vcan0"), to.can_only("vcan0", OTHER));
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        sender.send(&numbered(OTHER, fresh_number()))?;
+        if !receiver.receive(Duration::from_millis(100))?.frames.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// One way at `rate` frames a second. An error when not even the end of the stream arrived.
 pub(crate) fn one_way(
     from: &Namespace,

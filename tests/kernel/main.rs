@@ -16,6 +16,7 @@ mod cutter;
 mod forwarder;
 mod lab;
 #[path = "../benchmark/measure.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
 mod measure;
 mod numbered;
 mod plain;
