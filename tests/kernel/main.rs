@@ -12,7 +12,12 @@ mod clock;
 #[allow(dead_code, reason = "the chaos test uses the rest")]
 mod controller;
 mod cutter;
+#[path = "../benchmark/forwarder.rs"]
+mod forwarder;
 mod lab;
+#[path = "../benchmark/measure.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+mod measure;
 mod numbered;
 mod plain;
 mod process;
@@ -31,6 +36,7 @@ mod dump;
 mod filter;
 mod isotp;
 mod kinds;
+mod latency;
 mod lifecycle;
 mod limits;
 mod loops;
