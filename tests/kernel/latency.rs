@@ -12,6 +12,7 @@ use crate::{
     lab::{Namespace, Pair},
     measure::{self, Times, Traffic},
     process::Process,
+    speed::joined_with_hold,
 };
 
 /// In which part of the windows a limit holds, of at least and at most how many.
@@ -174,4 +175,19 @@ fn first_frames_after_a_pause_are_quick() {
         let [p90, p99] = first();
         [new_p90, new_p99, p90, p99]
     });
+}
+
+#[test]
+fn held_frames_are_no_later_than_promised() {
+    // The first of a packet waits 4 ms, the last hardly at all: 2 ms, and the way without hold.
+    const LIMITS: core::ops::RangeInclusive<f64> = 1_500.0..=6_000.0;
+    let pair = Pair::new();
+    let _both = joined_with_hold(&pair);
+    let ends = [(&pair.board, &pair.pc, "to the PC"), (&pair.pc, &pair.board, "to the board")];
+    for (from, to, what) in ends {
+        let medians = (0..12).map(|_| us(&one_way(from, to, 1_000, COUNT), 50));
+        let met = medians.inspect(|us| println!("    {what} with --hold 4ms: {us:.0} µs"));
+        let met = met.filter(|us| LIMITS.contains(us)).count();
+        assert!(met >= 3, "{what}: {LIMITS:?} µs in {met} windows of 12");
+    }
 }
