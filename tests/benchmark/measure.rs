@@ -162,32 +162,52 @@ fn read_times(receiver: &CanSocket, begin: u64, end: u64, rate: u64) -> io::Resu
     }
 }
 
-/// There and back: a frame, answered by a frame as soon as it is seen. It ends after `count` or when the time is up.
-/// Also says how many of them had no answer. An error when not even the end arrived.
+/// Who answers: at once, or as a control unit does, when the frames that came with the question are read long since.
+#[derive(Clone, Copy)]
+pub(crate) enum Answer {
+    AtOnce,
+    /// 1 to 2 ms later, which are not counted.
+    Later,
+}
+
+/// There and back: a frame, and its answer. It ends after `count` or when the time is up. Also says how many of them
+/// had no answer. An error when not even the end arrived.
 pub(crate) fn round_trip(
     from: &Namespace,
     to: &Namespace,
+    answer: Answer,
     count: u64,
     at_most: Duration,
 ) -> io::Result<(Times, u64)> {
     let (asks, answers) = (to.can_only("vcan0", ASK), from.can_only("vcan0", ANSWER));
     let end = ENDS + fresh_number();
-    let echo = thread::spawn(move || -> io::Result<()> {
-        loop {
-            let number = asks.next()?.number();
-            if number == end {
-                return Ok(());
-            }
-            asks.send(&numbered(ANSWER, number))?;
-        }
-    });
+    let unit = thread::spawn(move || answer_all(&asks, answer, end));
     let times = ask(&answers, from.can_sender("vcan0"), count, at_most);
-    while !echo.is_finished() {
+    while !unit.is_finished() {
         answers.send(&numbered(ASK, end))?;
         thread::sleep(Duration::from_millis(10));
     }
-    let echoed = echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    times.and_then(|times| echoed.map(|()| times))
+    let answered = unit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    times.and_then(|times| answered.map(|()| times))
+}
+
+/// Answers each number with the same, and how many microseconds it took above it.
+fn answer_all(asks: &CanSocket, answer: Answer, end: u64) -> io::Result<()> {
+    loop {
+        let number = asks.next()?.number();
+        if number == end {
+            return Ok(());
+        }
+        let took_us = match answer {
+            Answer::AtOnce => 0,
+            Answer::Later => {
+                let start = Instant::now();
+                thread::sleep(Duration::from_micros(fastrand::u64(1_000..2_000)));
+                start.elapsed().as_micros() as u64
+            }
+        };
+        asks.send(&numbered(ANSWER, number | took_us << 32))?;
+    }
 }
 
 /// Asks one question after the other. A thread answers, by `instead`, what nobody answered for long.
@@ -201,24 +221,24 @@ fn ask(
     let asked = AtomicU64::new(0);
     thread::scope(|scope| {
         scope.spawn(|| answer_instead(&instead, &asked));
-        let result = (0..count).take_while(|_| begin.elapsed() < at_most).try_for_each(
-            |_| -> io::Result<()> {
-                let (start, number) = (Instant::now(), fresh_number());
-                asked.store(number, Ordering::Relaxed);
-                answers.send(&numbered(ASK, number))?;
-                // One that comes late, after a loss, is another's.
-                let mut answer = answers.next()?.number();
-                while answer != number && answer != ENDS + number {
-                    answer = answers.next()?.number();
+        let ask_one = |_| -> io::Result<()> {
+            let (start, number) = (Instant::now(), fresh_number());
+            asked.store(number, Ordering::Relaxed);
+            answers.send(&numbered(ASK, number))?;
+            loop {
+                // Another's is one that comes late, after a loss.
+                match answers.next()?.number() {
+                    answer if answer == ENDS + number => lost += 1,
+                    answer if answer < ENDS && answer & u64::from(u32::MAX) == number => {
+                        let took = Duration::from_micros(answer >> 32);
+                        times.push(start.elapsed().saturating_sub(took));
+                    }
+                    _ => continue,
                 }
-                if answer == number {
-                    times.push(start.elapsed());
-                } else {
-                    lost += 1;
-                }
-                Ok(())
-            },
-        );
+                return Ok(());
+            }
+        };
+        let result = (0..count).take_while(|_| begin.elapsed() < at_most).try_for_each(ask_one);
         asked.store(ENDS, Ordering::Relaxed);
         result
     })?;

@@ -10,7 +10,7 @@ use std::thread;
 use crate::{
     forwarder,
     lab::{Namespace, Pair},
-    measure::{self, Times, Traffic},
+    measure::{self, Answer, Times, Traffic},
     process::Process,
 };
 
@@ -82,14 +82,14 @@ fn one_way(from: &Namespace, to: &Namespace, rate: u64, count: u64) -> Times {
 }
 
 /// From the PC to the board and back, beside so many other frames a second on the board's bus; also how many were lost.
-fn round_trip_or_lost(pair: &Pair, beside: u64) -> (Times, u64) {
+fn round_trip_or_lost(pair: &Pair, answer: Answer, beside: u64) -> (Times, u64) {
     let _traffic = Traffic::start(&pair.board, beside);
-    measure::round_trip(&pair.pc, &pair.board, COUNT, AT_MOST).expect("frames come back")
+    measure::round_trip(&pair.pc, &pair.board, answer, COUNT, AT_MOST).expect("frames come back")
 }
 
 /// The same through canspan, which loses none.
-fn round_trip(pair: &Pair, beside: u64) -> Times {
-    let (times, lost) = round_trip_or_lost(pair, beside);
+fn round_trip(pair: &Pair, answer: Answer, beside: u64) -> Times {
+    let (times, lost) = round_trip_or_lost(pair, answer, beside);
     assert_eq!(lost, 0, "questions without an answer beside {beside}/s");
     times
 }
@@ -136,7 +136,8 @@ fn round_trip_is_near_a_bare_forwarder() {
     let pair = Pair::new();
     let _both = pair.joined();
     hold(IN_HALF, [("round trip, p50", 1.5), ("round trip, p99", 2.0)], || {
-        let (bare, ours) = (round_trip_or_lost(&yardstick, 0).0, round_trip(&pair, 0));
+        let bare = round_trip_or_lost(&yardstick, Answer::AtOnce, 0).0;
+        let ours = round_trip(&pair, Answer::AtOnce, 0);
         [(us(&bare, 50), us(&ours, 50)), (us(&bare, 99), us(&ours, 99))]
     });
 }
@@ -154,8 +155,8 @@ fn busy_bus_answers_as_quickly_as_quiet_one() {
     let _both = pair.joined();
     let limits = [("beside 2,000/s", 1.3), ("beside 3,000/s", 1.3), ("beside 6,000/s", 1.3)];
     hold(IN_HALF, limits, || {
-        let bare = |beside| us(&round_trip_or_lost(&yardstick, beside).0, 50);
-        let ours = |beside| us(&round_trip(&pair, beside), 50);
+        let bare = |beside| us(&round_trip_or_lost(&yardstick, Answer::Later, beside).0, 50);
+        let ours = |beside| us(&round_trip(&pair, Answer::Later, beside), 50);
         let (bare_quiet, quiet) = (bare(0), ours(0));
         [2_000, 3_000, 6_000].map(|beside| (quiet * slower(bare_quiet, bare(beside)), ours(beside)))
     });
@@ -193,7 +194,7 @@ fn first_frames_after_a_pause_are_quick() {
     hold(IN_MOST, limits, || {
         let _both = pair.joined();
         let [new_p90, new_p99] = first();
-        round_trip(&pair, 0);
+        round_trip(&pair, Answer::AtOnce, 0);
         thread::sleep(Duration::from_secs(3));
         let [p90, p99] = first();
         [new_p90, new_p99, p90, p99]
