@@ -104,15 +104,13 @@ impl Results {
             .filter(|((_, key), _)| key.measure == measure)
             .filter_map(|((system, key), values)| {
                 let most = values.iter().copied().fold(0.0, f64::max);
-                let cable = if key.cable == GOOD { "" } else { key.cable };
-                (most > 0.0).then(|| {
-                    format!("{system} {}/s {cable} {most:.1} %", number(key.rate as f64))
-                        .replace("  ", " ")
-                })
+                let cable = if key.cable == GOOD { "" } else { &format!(", {}", key.cable) };
+                let rate = number(key.rate as f64);
+                (most > 0.0).then(|| format!("{system}, {rate}/s{cable}: {most:.1} %"))
             })
             .collect();
         let losses = if losses.is_empty() { "none".to_owned() } else { losses.join("; ") };
-        println!("\n{what} so many frames/s, at most: {losses}.");
+        println!("\n{what}, at most: {losses}.");
     }
 }
 

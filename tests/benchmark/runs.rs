@@ -112,10 +112,9 @@ pub(crate) fn sweep(systems: &[System], results: &mut Results, amount: &Amount) 
         let column = |rate: &u64| column(&rate.to_string(), vec![Key::new(measure, *rate)]);
         results.print(title, &SWEEP.iter().map(column).collect::<Vec<_>>());
     }
-    results.print_losses(LOST, "Frames lost where one way was measured, in a stream at");
-    results.print_losses(UNANSWERED, "Requests lost, or their answers, on a quiet bus,");
-    results
-        .print_losses(BUSY_UNANSWERED, "Requests lost, or their answers, beside other traffic of");
+    results.print_losses(LOST, "Frames lost where one way was measured");
+    results.print_losses(UNANSWERED, "Requests or answers lost on a quiet bus");
+    results.print_losses(BUSY_UNANSWERED, "Requests or answers lost beside other traffic");
 }
 
 fn each(systems: &[System], mut work: impl FnMut(&System)) {
@@ -320,8 +319,7 @@ fn print_tables(results: &Results) {
         })
         .collect();
     results.print("A worse cable in both directions, p50 / p99 in µs", &columns);
-    results.print_losses(LOST, "Frames lost where one way was measured, in a stream at");
-    results.print_losses(UNANSWERED, "Requests lost, or their answers, on a quiet bus,");
-    results
-        .print_losses(BUSY_UNANSWERED, "Requests lost, or their answers, beside other traffic of");
+    results.print_losses(LOST, "Frames lost where one way was measured");
+    results.print_losses(UNANSWERED, "Requests or answers lost on a quiet bus");
+    results.print_losses(BUSY_UNANSWERED, "Requests or answers lost beside other traffic");
 }
