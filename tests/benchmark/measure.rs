@@ -31,6 +31,8 @@ const JITTER_US: u64 = 100;
 const SINGLE_READS: u64 = 8_000;
 /// How long traffic runs before anything is measured beside it.
 const SETTLING: Duration = Duration::from_millis(200);
+/// After how long a question counts as lost.
+const UNANSWERED: Duration = Duration::from_millis(1_200);
 /// How long a stream's end may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -86,15 +88,16 @@ fn send_paced(
     let start = Instant::now();
     let mut next = 0;
     while next < count && !stop.load(Ordering::Relaxed) {
-        let due = (start.elapsed().as_micros() as u64 * rate / 1_000_000 + 1).min(count);
+        // Once a turn: in User-Mode Linux it is a system call like any other.
+        let now = start.elapsed();
+        let due = (now.as_micros() as u64 * rate / 1_000_000 + 1).min(count);
         while next < due {
             let frames = vec![make(); BATCH.min((due - next) as usize)];
             next += socket.send_batch(&frames).expect("the vcan takes frames") as u64;
         }
-        let wake = Duration::from_micros((next * 1_000_000).div_ceil(rate))
-            .max(start.elapsed() + TICK)
+        let wake = Duration::from_micros((next * 1_000_000).div_ceil(rate)).max(now + TICK)
             + Duration::from_micros(fastrand::u64(0..JITTER_US));
-        thread::sleep(wake.saturating_sub(start.elapsed()));
+        thread::sleep(wake - now);
     }
     next
 }
@@ -159,41 +162,104 @@ fn read_times(receiver: &CanSocket, begin: u64, end: u64, rate: u64) -> io::Resu
     }
 }
 
-/// There and back: a frame, answered by a frame as soon as it is seen. It ends after `count` or when the time is up.
+/// Who answers: at once, or as a control unit does, when the frames that came with the question are read long since.
+#[derive(Clone, Copy)]
+pub(crate) enum Answer {
+    AtOnce,
+    /// 1 to 2 ms later, which are not counted.
+    Later,
+}
+
+/// There and back: a frame, and its answer. It ends after `count` or when the time is up. Also says how many of them
+/// had no answer. An error when not even the end arrived.
 pub(crate) fn round_trip(
     from: &Namespace,
     to: &Namespace,
+    answer: Answer,
     count: u64,
     at_most: Duration,
-) -> io::Result<Times> {
+) -> io::Result<(Times, u64)> {
     let (asks, answers) = (to.can_only("vcan0", ASK), from.can_only("vcan0", ANSWER));
     let end = ENDS + fresh_number();
-    let echo = thread::spawn(move || -> io::Result<()> {
-        loop {
-            let number = asks.next()?.number();
-            if number == end {
-                return Ok(());
-            }
-            asks.send(&numbered(ANSWER, number))?;
-        }
-    });
-    let times = ask(&answers, count, at_most);
-    answers.send(&numbered(ASK, end))?;
-    let echoed = echo.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    times.and_then(|times| echoed.map(|()| times))
+    let unit = thread::spawn(move || answer_all(&asks, answer, end));
+    let times = ask(&answers, from.can_sender("vcan0"), count, at_most);
+    while !unit.is_finished() {
+        answers.send(&numbered(ASK, end))?;
+        thread::sleep(Duration::from_millis(10));
+    }
+    let answered = unit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    times.and_then(|times| answered.map(|()| times))
 }
 
-fn ask(answers: &CanSocket, count: u64, at_most: Duration) -> io::Result<Times> {
-    let begin = Instant::now();
-    let mut times = Vec::new();
-    for _ in (0..count).take_while(|_| begin.elapsed() < at_most) {
-        let (start, number) = (Instant::now(), fresh_number());
-        answers.send(&numbered(ASK, number))?;
-        // One that comes late, after a loss, is another's.
-        while answers.next()?.number() != number {}
-        times.push(start.elapsed());
+/// Answers each number with the same, and how many microseconds it took above it.
+fn answer_all(asks: &CanSocket, answer: Answer, end: u64) -> io::Result<()> {
+    loop {
+        let number = asks.next()?.number();
+        if number == end {
+            return Ok(());
+        }
+        let took_us = match answer {
+            Answer::AtOnce => 0,
+            Answer::Later => {
+                let start = Instant::now();
+                thread::sleep(Duration::from_micros(fastrand::u64(1_000..2_000)));
+                start.elapsed().as_micros() as u64
+            }
+        };
+        asks.send(&numbered(ANSWER, number | took_us << 32))?;
     }
-    Ok(Times(times))
+}
+
+/// Asks one question after the other. A thread answers, by `instead`, what nobody answered for long.
+fn ask(
+    answers: &CanSocket,
+    instead: CanSocket,
+    count: u64,
+    at_most: Duration,
+) -> io::Result<(Times, u64)> {
+    let (begin, mut times, mut lost) = (Instant::now(), Vec::new(), 0);
+    let asked = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| answer_instead(&instead, &asked));
+        let ask_one = |_| -> io::Result<()> {
+            let (start, number) = (Instant::now(), fresh_number());
+            asked.store(number, Ordering::Relaxed);
+            answers.send(&numbered(ASK, number))?;
+            loop {
+                // Another's is one that comes late, after a loss.
+                match answers.next()?.number() {
+                    answer if answer == ENDS + number => lost += 1,
+                    answer if answer < ENDS && answer & u64::from(u32::MAX) == number => {
+                        let took = Duration::from_micros(answer >> 32);
+                        times.push(start.elapsed().saturating_sub(took));
+                    }
+                    _ => continue,
+                }
+                return Ok(());
+            }
+        };
+        let result = (0..count).take_while(|_| begin.elapsed() < at_most).try_for_each(ask_one);
+        asked.store(ENDS, Ordering::Relaxed);
+        result
+    })?;
+    Ok((Times(times), lost))
+}
+
+/// Answers a question that has been the last one asked for [`UNANSWERED`], until the last one is [`ENDS`].
+fn answer_instead(socket: &CanSocket, asked: &AtomicU64) {
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        thread::sleep(Duration::from_millis(50));
+        match asked.load(Ordering::Relaxed) {
+            ENDS => return,
+            number if number != last => (last, since) = (number, Instant::now()),
+            number if since.elapsed() > UNANSWERED => {
+                // The asker's own time-out says what is wrong with a bus that does not take it.
+                let _ = socket.send(&numbered(ANSWER, ENDS + number));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Other traffic on a bus, beside which something is measured; it ends when dropped.

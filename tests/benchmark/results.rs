@@ -96,28 +96,21 @@ impl Results {
         }
     }
 
-    /// Says where frames were lost, in which a latency of those that came says little.
-    pub(crate) fn print_losses(&self) {
+    /// Says where `measure`, a loss in percent, was not nothing: the latency of what came says little there.
+    pub(crate) fn print_losses(&self, measure: &str, what: &str) {
         let losses: Vec<String> = self
             .values
             .iter()
-            .filter(|((_, key), _)| key.measure == LOST)
+            .filter(|((_, key), _)| key.measure == measure)
             .filter_map(|((system, key), values)| {
                 let most = values.iter().copied().fold(0.0, f64::max);
-                let cable = if key.cable == GOOD { "" } else { key.cable };
-                (most > 0.0).then(|| {
-                    format!(
-                        "- {system} at {}/s {cable}: up to {most:.1} %",
-                        number(key.rate as f64)
-                    )
-                })
+                let cable = if key.cable == GOOD { "" } else { &format!(", {}", key.cable) };
+                let rate = number(key.rate as f64);
+                (most > 0.0).then(|| format!("{system}, {rate}/s{cable}: {most:.1} %"))
             })
             .collect();
-        if losses.is_empty() {
-            println!("\nNo frame was lost where latency was measured.");
-        } else {
-            println!("\nFrames lost where latency was measured:\n\n{}", losses.join("\n"));
-        }
+        let losses = if losses.is_empty() { "none".to_owned() } else { losses.join("; ") };
+        println!("\n{what}, at most: {losses}.");
     }
 }
 

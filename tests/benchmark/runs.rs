@@ -5,7 +5,7 @@ use std::{thread, time::Instant};
 
 use crate::{
     lab::Namespace,
-    measure::{self, Times, Traffic},
+    measure::{self, Answer, Times, Traffic},
     numbered::{Checker, Generator, Tally},
     results::{Column, GOOD, Key, LOST, Results},
     systems::System,
@@ -32,6 +32,9 @@ const CPU: &str = "cpu";
 const WIRE: &str = "wire";
 const ONE_WAY: [&str; 2] = ["one-way-p50", "one-way-p99"];
 const ROUND_TRIP: [&str; 2] = ["round-trip-p50", "round-trip-p99"];
+const UNANSWERED: &str = "unanswered";
+const BUSY_ROUND_TRIP: [&str; 2] = ["busy-round-trip-p50", "busy-round-trip-p99"];
+const BUSY_UNANSWERED: &str = "busy-unanswered";
 const FIRST: [&str; 2] = ["first-p50", "first-p99"];
 const LATER: [&str; 2] = ["later-p50", "later-p99"];
 const LOSSLESS: &str = "lossless";
@@ -39,7 +42,7 @@ const BOTH: [&str; 2] = ["both-delivered", "both-lost"];
 
 /// Frames a second of the table's columns, and of other traffic beside round trips.
 const RATES: [u64; 4] = [1_000, 3_000, 4_000, 8_000];
-const BESIDE: [u64; 3] = [2_000, 3_000, 6_000];
+const BESIDE: [u64; 4] = [0, 2_000, 3_000, 6_000];
 /// Frames a second at which processor time is counted, and for how much longer than latencies are measured: in
 /// User-Mode Linux it comes in steps of 10 ms.
 const CPU_RATE: u64 = 4_000;
@@ -64,8 +67,9 @@ pub(crate) fn table(systems: &[System], results: &mut Results, amount: &Amount) 
         for rate in RATES {
             each(systems, |system| one_way(system, results, GOOD, rate, amount.seconds));
         }
-        for rate in [0].into_iter().chain(BESIDE) {
-            each(systems, |system| round_trip(system, results, GOOD, rate, amount.trips));
+        each(systems, |system| round_trip(system, results, GOOD, amount.trips));
+        for rate in BESIDE {
+            each(systems, |system| round_trip_beside(system, results, rate, amount.trips));
         }
         each(systems, |system| after_pause(system, results));
         each(systems, |system| both_directions(system, results));
@@ -81,7 +85,7 @@ pub(crate) fn table(systems: &[System], results: &mut Results, amount: &Amount) 
                 }
                 system.cable(Some(netem));
                 one_way(system, results, cable, 1_000, amount.seconds);
-                round_trip(system, results, cable, 0, amount.trips);
+                round_trip(system, results, cable, amount.trips);
                 system.cable(None);
             });
         }
@@ -94,7 +98,9 @@ pub(crate) fn sweep(systems: &[System], results: &mut Results, amount: &Amount) 
     for repeat in 1..=amount.repeats {
         eprintln!("benchmark: repeat {repeat} of {}", amount.repeats);
         for rate in SWEEP {
-            each(systems, |system| one_way(system, results, GOOD, rate, amount.seconds));
+            // Longer at low rates: the steps of processor time are as long as 50 frames take.
+            let seconds = (2_000 / rate).clamp(amount.seconds, 3 * amount.seconds);
+            each(systems, |system| one_way(system, results, GOOD, rate, seconds));
         }
     }
     for (title, measure) in [
@@ -106,7 +112,9 @@ pub(crate) fn sweep(systems: &[System], results: &mut Results, amount: &Amount) 
         let column = |rate: &u64| column(&rate.to_string(), vec![Key::new(measure, *rate)]);
         results.print(title, &SWEEP.iter().map(column).collect::<Vec<_>>());
     }
-    results.print_losses();
+    results.print_losses(LOST, "Frames lost where one way was measured");
+    results.print_losses(UNANSWERED, "Requests or answers lost on a quiet bus");
+    results.print_losses(BUSY_UNANSWERED, "Requests or answers lost beside other traffic");
 }
 
 fn each(systems: &[System], mut work: impl FnMut(&System)) {
@@ -134,21 +142,28 @@ fn one_way(system: &System, results: &mut Results, cable: &'static str, rate: u6
     add(WIRE, before.1.zip(after.1).map(|(before, after)| (after - before) as f64 / frames));
 }
 
-/// A request from the PC, answered on the board's bus, beside other traffic there.
-fn round_trip(
-    system: &System,
-    results: &mut Results,
-    cable: &'static str,
-    beside: u64,
-    trips: u64,
-) {
-    let _traffic = Traffic::start(system.board(), beside);
+/// A request from the PC, answered at once on the board's bus.
+fn round_trip(system: &System, results: &mut Results, cable: &'static str, trips: u64) {
+    let times =
+        measure::round_trip(system.pc(), system.board(), Answer::AtOnce, trips, TRIPS_AT_MOST);
     // Without an answer there is no figure, and the table shows that.
-    let times = measure::round_trip(system.pc(), system.board(), trips, TRIPS_AT_MOST).ok();
-    for (measure, p) in ROUND_TRIP.into_iter().zip([50, 99]) {
-        let value = times.as_ref().and_then(|times| times.percentile(p));
-        results.add(&system.name, Key { measure, cable, rate: beside }, value);
-    }
+    let Ok((times, lost)) = times else { return };
+    let mut add = |measure, value| {
+        results.add(&system.name, Key { measure, cable, rate: 0 }, value);
+    };
+    ROUND_TRIP.into_iter().zip([50, 99]).for_each(|(name, p)| add(name, times.percentile(p)));
+    add(UNANSWERED, Some(lost as f64 * 100.0 / (times.count() as f64 + lost as f64)));
+}
+
+/// The same of a control unit that takes its time, beside other traffic on the board's bus.
+fn round_trip_beside(system: &System, results: &mut Results, beside: u64, trips: u64) {
+    let _traffic = Traffic::start(system.board(), beside);
+    let times =
+        measure::round_trip(system.pc(), system.board(), Answer::Later, trips, TRIPS_AT_MOST);
+    let Ok((times, lost)) = times else { return };
+    let mut add = |measure, value| results.add(&system.name, Key::new(measure, beside), value);
+    BUSY_ROUND_TRIP.into_iter().zip([50, 99]).for_each(|(name, p)| add(name, times.percentile(p)));
+    add(BUSY_UNANSWERED, Some(lost as f64 * 100.0 / (times.count() as f64 + lost as f64)));
 }
 
 /// The first frames after a pause, and those after them.
@@ -180,11 +195,11 @@ fn both_directions(system: &System, results: &mut Results) {
     results.add(&system.name, Key::new(BOTH[1], BOTH_RATE), Some(lost));
 }
 
-/// The most frames a second of which none is lost in a second, by halving steps of a tenth.
+/// The most frames a second of which none is lost in a second, by halving steps of a seventh.
 fn most_lossless(system: &System) -> f64 {
-    const STEP: f64 = 1.1;
+    const STEP: f64 = 1.15;
     /// 1,000 to half a million.
-    const STEPS: core::ops::Range<i32> = 0..66;
+    const STEPS: core::ops::Range<i32> = 0..45;
     let (mut low, mut high) = (STEPS.start, STEPS.end);
     let mut most = 0.0;
     while low < high {
@@ -229,7 +244,7 @@ struct Arrived {
 
 impl Stream {
     /// How long none may come before the rest counts as lost.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     fn start(from: &Namespace, to: &Namespace, id: u32, count: u64, rate: u64) -> Self {
         let checker = Checker::start(to.can_only("vcan0", id), count, Self::PATIENCE);
@@ -274,8 +289,8 @@ fn print_tables(results: &Results) {
             column("one way p50 / p99 at 1,000/s", both(ONE_WAY, GOOD, 1_000)),
             column("round trip p50 / p99, quiet", both(ROUND_TRIP, GOOD, 0)),
             column(
-                "round trip p50 beside 2,000 / 3,000 / 6,000 frames/s",
-                medians(ROUND_TRIP[0], &BESIDE),
+                "round trip p50 beside 0 / 2,000 / 3,000 / 6,000 frames/s, of a unit that answers later",
+                medians(BUSY_ROUND_TRIP[0], &BESIDE),
             ),
             column("one way p50 at 3,000 / 4,000 / 8,000", medians(ONE_WAY[0], &RATES[1..])),
             column("CPU µs/frame at 4,000/s", vec![Key::new(CPU, CPU_RATE)]),
@@ -304,5 +319,7 @@ fn print_tables(results: &Results) {
         })
         .collect();
     results.print("A worse cable in both directions, p50 / p99 in µs", &columns);
-    results.print_losses();
+    results.print_losses(LOST, "Frames lost where one way was measured");
+    results.print_losses(UNANSWERED, "Requests or answers lost on a quiet bus");
+    results.print_losses(BUSY_UNANSWERED, "Requests or answers lost beside other traffic");
 }
