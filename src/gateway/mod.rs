@@ -37,7 +37,7 @@ use std::rc::Rc;
 
 pub use bus::{Bus, Side};
 pub use interface::{Interface, Mode};
-pub use memory::{Heap, HeapSlots, history_memory};
+pub use memory::{Heap, HeapSlots, HeapTable, history_memory};
 pub use print::Printer;
 pub use report::{counters, reason};
 pub use status::{BusView, LinkView, Rates, Snapshot};

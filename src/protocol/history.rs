@@ -6,8 +6,11 @@
 //!
 //! ```text
 //! block: first position, last stamp before it, clock offset, bytes used, frames | entry entry ...
-//! entry: origin, [clock offset,] frame   (the frame as in the module `entry`)
+//! entry: tag, [peer,] [clock offset,] frame   (the frame as in the module `entry`)
 //! ```
+//!
+//! The tag is 0 for a frame of the bus itself, a peer's number plus 1 where that is below 127, and else 127,
+//! with the number after it as a varint; its highest bit says that a clock offset follows.
 //!
 //! A frame carries the stamp of the node that owns its bus, on that node's wall clock. The clock
 //! offset, wall clock minus monotonic clock, tells when that was on the monotonic one: a frame's
@@ -21,18 +24,36 @@ use super::time::Instant;
 /// less than 0.2 % of a 4 MiB history, and its 32-byte header less than 1 %.
 pub const BLOCK_SIZE: usize = 4096;
 const HEADER_SIZE: usize = 32;
-/// Longest stored entry: origin, clock offset, frame.
-const STORED_MAX: usize = 1 + 10 + ENTRY_MAX;
-/// Set in the origin byte where a clock offset follows.
+/// Longest stored entry: tag, peer, clock offset, frame.
+const STORED_MAX: usize = 1 + 3 + 10 + ENTRY_MAX;
+/// Set in the tag where a clock offset follows.
 const CLOCK_FLAG: u8 = 0x80;
+/// The tag of a frame of the bus itself.
+const OF_BUS: u8 = 0;
+/// The tag where the peer's number follows.
+const OF_FAR_PEER: u8 = 0x7F;
 
 /// Where a frame in the history came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The bus itself.
     Bus,
-    /// The peer with this number in the hub's table, at most 126.
-    Peer(u8),
+    /// The peer with this number in the hub's table.
+    Peer(u16),
+}
+
+impl Origin {
+    /// Its tag, without the flag.
+    fn tag(self) -> u8 {
+        match self {
+            Self::Bus => OF_BUS,
+            Self::Peer(number) => u8::try_from(number)
+                .ok()
+                .and_then(|number| number.checked_add(1))
+                .filter(|tag| *tag < OF_FAR_PEER)
+                .unwrap_or(OF_FAR_PEER),
+        }
+    }
 }
 
 /// A frame read from the history.
@@ -161,18 +182,17 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> History<B> {
             self.start_block(self.newest);
         }
         let Cursor { position, at, stamp_us: last_us, offset_us: last_offset, .. } = self.head;
-        let tag = match origin {
-            Origin::Bus => 0,
-            Origin::Peer(number) => (number & 0x7F).saturating_add(1),
-        };
+        let tag = origin.tag();
         let block = self.block_mut(self.newest);
         let out = block.get_mut(usize::from(at)..)?;
+        let flag = if offset_us == last_offset { 0 } else { CLOCK_FLAG };
+        *out.first_mut()? = tag | flag;
         let mut used = 1;
-        if offset_us == last_offset {
-            *out.first_mut()? = tag;
-        } else {
-            *out.first_mut()? = tag | CLOCK_FLAG;
-            used += postcard::to_slice(&offset_us, out.get_mut(1..)?).ok()?.len();
+        if let (Origin::Peer(number), OF_FAR_PEER) = (origin, tag) {
+            used += postcard::to_slice(&number, out.get_mut(used..)?).ok()?.len();
+        }
+        if flag != 0 {
+            used += postcard::to_slice(&offset_us, out.get_mut(used..)?).ok()?.len();
         }
         used += entry::encode(frame, stamp_us.wrapping_sub(last_us), out.get_mut(used..)?)?;
         self.head.at += used as u16;
@@ -197,6 +217,15 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> History<B> {
         }
         let bytes = self.block(cursor.block).get(usize::from(cursor.at)..)?;
         let (tag, mut rest) = bytes.split_first()?;
+        let origin = match tag & !CLOCK_FLAG {
+            OF_BUS => Origin::Bus,
+            OF_FAR_PEER => {
+                let number;
+                (number, rest) = postcard::take_from_bytes(rest).ok()?;
+                Origin::Peer(number)
+            }
+            tag => Origin::Peer(u16::from(tag) - 1),
+        };
         if tag & CLOCK_FLAG != 0 {
             (cursor.offset_us, rest) = postcard::take_from_bytes(rest).ok()?;
         }
@@ -205,10 +234,6 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> History<B> {
         cursor.at += (bytes.len() - rest.len()) as u16;
         let position = cursor.position;
         cursor.position += 1;
-        let origin = match tag & !CLOCK_FLAG {
-            0 => Origin::Bus,
-            number => Origin::Peer(number - 1),
-        };
         let Cursor { stamp_us, offset_us, .. } = *cursor;
         Some(Entry { position, frame, stamp_us, offset_us, origin })
     }
@@ -323,15 +348,23 @@ mod tests {
         Frame::data_frame(Id::Standard((number % 0x800) as u16), &number.to_be_bytes()).unwrap()
     }
 
+    /// Of the bus, of each peer there may be, and of those at either end of each length of the number.
+    fn origin(number: u64) -> Origin {
+        match number % 3 {
+            0 => Origin::Bus,
+            1 => Origin::Peer((number % 0x600) as u16),
+            _ => Origin::Peer([0, 125, 126, 127, 128, u16::MAX][number as usize % 6]),
+        }
+    }
+
     fn fill(history: &mut History<Vec<u8>>, numbers: core::ops::Range<u64>) {
         for number in numbers {
             if history.is_full() {
                 history.drop_oldest();
             }
-            let origin = if number % 3 == 0 { Origin::Peer(126) } else { Origin::Bus };
             let offset = if number < 5_000 { 7 } else { -1_000_000 };
             assert_eq!(
-                history.append(&numbered(number), 1_000_000 + number * 100, offset, origin),
+                history.append(&numbered(number), 1_000_000 + number * 100, offset, origin(number)),
                 Some(number)
             );
         }
@@ -349,7 +382,7 @@ mod tests {
             assert_eq!((entry.position, entry.frame), (number, numbered(number)));
             assert_eq!(entry.stamp_us, 1_000_000 + number * 100);
             assert_eq!(entry.offset_us, if number < 5_000 { 7 } else { -1_000_000 });
-            assert_eq!(entry.origin == Origin::Bus, number % 3 != 0);
+            assert_eq!(entry.origin, origin(number));
         }
         assert!(history.next(&mut cursor).is_none());
         assert_eq!(cursor.position, history.head().position);
@@ -394,6 +427,22 @@ mod tests {
             }
             assert_eq!(history.tail().position, 0);
         }
+    }
+
+    #[test]
+    fn many_peers_frames_take_few_bytes() {
+        let frame = numbered(1);
+        let mut history = history(2);
+        let mut stored = |origin| {
+            let before = history.head().at;
+            history.append(&frame, 0, 0, origin).unwrap();
+            history.head().at - before
+        };
+        let bus = stored(Origin::Bus);
+        assert_eq!(stored(Origin::Bus), bus);
+        assert_eq!([0, 125].map(|number| stored(Origin::Peer(number))), [bus; 2]);
+        assert_eq!([126, 127].map(|number| stored(Origin::Peer(number))), [bus + 1; 2]);
+        assert_eq!([128, 1_535].map(|number| stored(Origin::Peer(number))), [bus + 2; 2]);
     }
 
     #[test]

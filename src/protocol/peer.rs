@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::PeerClock;
 use super::filter::Filters;
-use super::history::{Cursor, Entry, Origin};
+use super::history::{Cursor, Entry};
 use super::ring::{Budget, PROBE_WAIT};
 use super::time::Instant;
 
@@ -285,36 +285,6 @@ impl Outbound {
     }
 }
 
-/// Other records that are of the same peer: it has two names, or dials us as well as we it. What came by
-/// one of them is its own, too.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Also {
-    /// A bit for each record.
-    records: u128,
-    /// Where the history stood when the last of them was made.
-    joined: u64,
-}
-
-impl Also {
-    pub(super) fn add(&mut self, number: usize, joined: u64) {
-        self.records |= bit(number);
-        self.joined = self.joined.max(joined);
-    }
-
-    /// The record is another peer's now.
-    pub(super) fn remove(&mut self, number: usize) {
-        self.records &= !bit(number);
-    }
-
-    fn brought(&self, number: usize, position: u64) -> bool {
-        self.records & bit(number) != 0 && position >= self.joined
-    }
-}
-
-fn bit(number: usize) -> u128 {
-    u32::try_from(number).ok().and_then(|number| 1_u128.checked_shl(number)).unwrap_or(0)
-}
-
 /// How the stream to a peer stood when a link came up, and what of that has ended since.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CameUp {
@@ -332,11 +302,13 @@ impl CameUp {
     }
 }
 
-/// A peer, known by the id of its history.
+/// What is remembered of a peer, which is known by the id of its history. For [`Memory`](super::Memory) only.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
+pub struct Peer {
     /// Its history's id; 0 while it never answered.
     pub(super) history: u64,
+    /// Where our history stood when that id became known.
+    pub(super) named: u64,
     /// The link it has now.
     pub(super) link: Option<u32>,
     /// Whether we dial it: then its record is never given away.
@@ -365,23 +337,18 @@ pub(super) struct Peer {
     pub(super) came_up: CameUp,
     /// What its last greeting said of it.
     pub(super) features: u32,
-    /// What other records of the same peer brought.
-    pub(super) also: Also,
     /// How long a new link waits to see that it closes no ring.
     pub(super) probe_wait: Duration,
     pub(super) probe_budget: Budget,
 }
 
 impl Peer {
-    /// Whether a frame of our history is meant for this peer, which has this number, where only
-    /// frames that pass `out` leave the bus.
-    pub(super) fn wants(&self, number: usize, out: &Filters, entry: &Entry) -> bool {
-        let is_own = match entry.origin {
-            Origin::Peer(from) if usize::from(from) == number => entry.position >= self.joined,
-            Origin::Peer(from) => self.also.brought(from.into(), entry.position),
-            Origin::Bus => false,
-        };
-        !is_own && out.passes(&entry.frame) && self.filters.passes(&entry.frame)
+    /// Whether this record and another are of one peer: it has two names, or dials us as well as we it. What came by
+    /// the other at this position is then its own, too.
+    pub(super) fn has_brought(&self, other: &Self, position: u64) -> bool {
+        self.history != 0
+            && self.history == other.history
+            && position >= self.named.max(other.named)
     }
 
     /// A frame meant for it, at this position, leaves the history.
@@ -414,6 +381,7 @@ impl Peer {
     pub(super) fn new(history: u64, dialled: bool, now: Instant, joined: u64) -> Self {
         Self {
             history,
+            named: joined,
             link: None,
             dialled,
             last_used: now,
@@ -430,7 +398,6 @@ impl Peer {
             displaced: false,
             came_up: CameUp::default(),
             features: 0,
-            also: Also::default(),
             probe_wait: PROBE_WAIT,
             probe_budget: Budget::default(),
         }
