@@ -4,7 +4,7 @@
 use core::hint::black_box;
 use std::fs;
 
-use crate::protocol::{Lane, Memory, Peer, Slot, Table};
+use crate::protocol::{FilterUse, Lane, Memory, Peer, Slot, Table};
 
 /// Memory for a history, every page of it in use from now on: a kernel that promises more than it has
 /// (`vm.overcommit_memory`) would else keep the promise only until some busy night.
@@ -52,6 +52,7 @@ impl Memory for Heap {
     type Slots = HeapSlots;
     type Peers = HeapTable<Peer>;
     type Lanes = HeapTable<Lane>;
+    type FilterUses = HeapTable<FilterUse>;
 }
 
 /// Slots of a transmit queue.
@@ -106,12 +107,35 @@ impl<T> Table<T> for HeapTable<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Hub;
 
     /// Pages of this process in memory, in bytes.
     fn resident() -> u64 {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    #[test]
+    fn hub_is_small_until_peers_come() {
+        // It is moved into the gateway's list, with all it has inside.
+        let (hub, peer) = (size_of::<Hub<Heap>>(), size_of::<Peer>());
+        println!(
+            "a hub takes {hub} bytes, each peer {peer}, each frame in the queue {}",
+            size_of::<Slot>()
+        );
+        assert!(hub < 20 << 10, "{hub} bytes");
+        assert!(peer < 1 << 10, "{peer} bytes");
+    }
+
+    #[test]
+    fn table_grows_with_what_is_reserved() {
+        let mut table = HeapTable::with_room(2);
+        assert!(table.add(1) && table.add(2));
+        while table.add(0) {}
+        let full = table.as_ref().len();
+        table.reserve(full + 1);
+        assert!(table.add(3) && table.as_ref()[..2] == [1, 2]);
     }
 
     #[test]

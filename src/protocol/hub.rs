@@ -10,6 +10,7 @@
 
 use heapless::String;
 
+use super::dropped::FilterUse;
 use super::filter::Filters;
 use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
@@ -36,6 +37,8 @@ pub trait Memory {
     type Peers: Table<Peer> + Default;
     /// Room for the ends of each peer's part of the transmit queue: for as many peers.
     type Lanes: Table<Lane> + Default;
+    /// Room for the sets of filters that peers ask with: for one of each peer, and one more.
+    type FilterUses: Table<FilterUse> + Default;
 }
 
 /// How it stands with one peer.
@@ -73,6 +76,9 @@ pub struct Hub<M: Memory> {
     pub(super) history: History<M::Blocks>,
     pub(super) queue: Queue<M::Slots, M::Lanes>,
     pub(super) peers: M::Peers,
+    pub(super) filter_uses: M::FilterUses,
+    /// The first place in the history that its tail must not pass before [peers are settled](Peer::settle).
+    pub(super) next_mark: u64,
     pub(super) policy: Policy,
     /// Which frames leave the bus, and which may be sent to it.
     pub(super) filters: Filters,
@@ -95,6 +101,9 @@ impl<M: Memory> Hub<M> {
     /// too long, the id 0, or the memory too small.
     #[must_use]
     pub fn new(name: &str, id: u64, blocks: M::Blocks, slots: M::Slots) -> Option<Self> {
+        let mut filter_uses = M::FilterUses::default();
+        filter_uses.reserve(1);
+        filter_uses.add(FilterUse::ALL).then_some(())?;
         Some(Self {
             name: String::try_from(name).ok()?,
             alias: String::new(),
@@ -103,6 +112,8 @@ impl<M: Memory> Hub<M> {
             history: History::new(blocks)?,
             queue: Queue::new(slots),
             peers: M::Peers::default(),
+            filter_uses,
+            next_mark: u64::MAX,
             policy: Policy::default(),
             filters: Filters::ALL,
             tx_filters: Filters::ALL,
@@ -298,33 +309,6 @@ impl<M: Memory> Hub<M> {
         let _ = self.history.append(frame, stamp_us, self.offset_us, origin);
     }
 
-    /// Makes room in the history. A peer that has not been sent yet what goes is told how many
-    /// frames of those meant for it; and of every peer it is kept how many were, so that nobody has to
-    /// walk the history when one comes back. The work is one block's, whatever the history's size.
-    fn drop_oldest(&mut self) {
-        let end = self.history.oldest_end();
-        let mut cursor = self.history.tail();
-        while cursor.position < end {
-            let Some(entry) = self.history.next(&mut cursor) else { break };
-            for number in 0..self.peers.as_ref().len() {
-                let is_for = self.is_for(number, &entry);
-                if let Some(peer) = self.peer_mut(number).filter(|peer| peer.outbound.wanted)
-                    && is_for
-                {
-                    peer.count_dropped(entry.position);
-                }
-            }
-        }
-        self.history.drop_oldest();
-        let tail = self.history.tail();
-        for peer in self.peers.as_mut() {
-            if peer.outbound.cursor.position <= tail.position {
-                peer.outbound.cursor = tail;
-                peer.outbound.progress.position = tail.position;
-            }
-        }
-    }
-
     /// Copies the next frames for the bus to `out` and returns how many. To be followed by
     /// [`Hub::taken`], or [`Hub::rejected`].
     pub fn offer(&mut self, now: Instant, out: &mut [Frame]) -> usize {
@@ -401,7 +385,7 @@ impl<M: Memory> Hub<M> {
     /// How it stands with a peer.
     #[must_use]
     pub fn peer_status(&self, number: usize) -> Option<PeerStatus> {
-        let peer = self.peer(number)?;
+        let peer = self.settled(number)?;
         let (inbound, outbound) = (&peer.inbound, &peer.outbound);
         let mut done = inbound.done;
         self.queue.unreported(number, |outcome| super::peer::count(&mut done, outcome, 1));

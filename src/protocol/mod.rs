@@ -54,7 +54,7 @@
 //! ```
 //! use canspan::protocol::time::Instant;
 //! use canspan::protocol::wire::BusState;
-//! use canspan::protocol::{Frame, Hub, Id, Lane, Link, LinkOptions, Memory, Peer, Place, Slot};
+//! use canspan::protocol::{FilterUse, Frame, Hub, Id, Lane, Link, LinkOptions, Memory, Peer, Place, Slot};
 //!
 //! struct Fixed;
 //! impl Memory for Fixed {
@@ -62,6 +62,7 @@
 //!     type Slots = heapless::Vec<Slot, 128>;
 //!     type Peers = heapless::Vec<Peer, 4>;
 //!     type Lanes = heapless::Vec<Lane, 4>;
+//!     type FilterUses = heapless::Vec<FilterUse, 5>;
 //! }
 //!
 //! let now = Instant::from_micros(1_000_000);
@@ -94,6 +95,7 @@
 
 mod ask;
 mod clock;
+mod dropped;
 pub mod entry;
 mod filter;
 pub mod frame;
@@ -117,6 +119,7 @@ mod ways;
 pub mod wire;
 
 pub use ask::{Asking, Heard, report};
+pub use dropped::FilterUse;
 pub use filter::{FILTERS_MAX, FilterError, Filters};
 pub use frame::{BusBits, Frame, Id, Kind};
 pub use hub::{Hub, Memory, PeerStatus};

@@ -6,7 +6,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock::PeerClock;
-use super::filter::Filters;
+use super::dropped::ALL;
 use super::history::{Cursor, Entry};
 use super::ring::{Budget, PROBE_WAIT};
 use super::time::Instant;
@@ -232,8 +232,12 @@ pub(super) struct Outbound {
     /// What our own clock did not count of some frames' age.
     pub(super) uncounted: Uncounted,
     /// Frames meant for the peer before the oldest one the history holds, whatever became of them: the
-    /// stream's [`Progress::wanted`] there.
+    /// stream's [`Progress::wanted`] there. As of the last [`Peer::settle`], as are the next two.
     pub(super) dropped: u64,
+    /// How many dropped frames had passed the peer's filters then; `None`: the stream begins later.
+    pub(super) counted: Option<u64>,
+    /// Dropped frames that did so since, and were the peer's own.
+    pub(super) dropped_own: u64,
     /// Of streams to the peer's earlier histories.
     pub(super) before: Counters,
 }
@@ -273,6 +277,7 @@ impl Outbound {
         (self.begun, self.progress) = (progress, progress);
         (self.begun_done, self.done) = (done, done);
         self.dropped = progress.wanted();
+        self.counted = None;
     }
 
     /// Closes the account with a receiver that is gone for good: nobody can tell what became of
@@ -298,7 +303,12 @@ pub(super) struct CameUp {
 impl CameUp {
     /// A frame meant for the peer was carried or dropped.
     pub(super) fn passes(&mut self, position: u64) {
-        self.passed += u64::from(position < self.head);
+        self.passes_all(position, 1);
+    }
+
+    /// So many frames were, all before or all after the link came up.
+    pub(super) fn passes_all(&mut self, position: u64, frames: u64) {
+        self.passed += if position < self.head { frames } else { 0 };
     }
 }
 
@@ -309,6 +319,8 @@ pub struct Peer {
     pub(super) history: u64,
     /// Where our history stood when that id became known.
     pub(super) named: u64,
+    /// The next record with the same history, round to the first; itself where there is no other.
+    pub(super) next_name: u16,
     /// The link it has now.
     pub(super) link: Option<u32>,
     /// Whether we dial it: then its record is never given away.
@@ -327,8 +339,8 @@ pub struct Peer {
     /// How often its history was a new one.
     pub(super) restarts: u64,
     pub(super) links: u64,
-    /// Which of our frames it asks for.
-    pub(super) filters: Filters,
+    /// Which of our frames it asks for: which of the hub's sets of filters.
+    pub(super) filter_use: u16,
     /// Whether a frame of it was on our bus, or one of ours on its.
     carried: bool,
     /// Whether something else joins the two buses: a link was refused for it, and none carried frames since.
@@ -351,16 +363,11 @@ impl Peer {
             && position >= self.named.max(other.named)
     }
 
-    /// A frame meant for it, at this position, leaves the history.
-    pub(super) fn count_dropped(&mut self, position: u64) {
-        let is_passed = self.outbound.cursor.position > position;
-        if position >= self.outbound.begun.position {
-            self.outbound.dropped = self.outbound.dropped.saturating_add(1);
-        }
-        if !is_passed && !self.is_standby() {
-            self.outbound.progress.lost += 1;
-            self.came_up.passes(position);
-        }
+    /// Where the tail of the history must not pass before the peer is settled: where its stream begins, if that is
+    /// to come, and where the history stood when its link came up.
+    pub(super) fn marks(&self) -> (u64, u64) {
+        let begins = self.outbound.begun.position;
+        (if self.outbound.counted.is_none() { begins } else { 0 }, self.came_up.head)
     }
 
     /// Whether it ever sent a frame, or confirmed one of ours. Who only greets has not.
@@ -378,12 +385,13 @@ impl Peer {
         self.displaced && self.link.is_none()
     }
 
-    pub(super) fn new(history: u64, dialled: bool, now: Instant, joined: u64) -> Self {
+    pub(super) fn new(number: u16, now: Instant, joined: u64) -> Self {
         Self {
-            history,
+            history: 0,
             named: joined,
+            next_name: number,
             link: None,
-            dialled,
+            dialled: false,
             last_used: now,
             may_resume: true,
             heard_us: 0,
@@ -393,7 +401,7 @@ impl Peer {
             outbound: Outbound::default(),
             restarts: 0,
             links: 0,
-            filters: Filters::ALL,
+            filter_use: ALL,
             carried: false,
             displaced: false,
             came_up: CameUp::default(),

@@ -1,5 +1,6 @@
 //! A hub's records of its peers: who gets one, who keeps his, who is given away.
 
+use super::dropped::ALL;
 use super::hub::{Hub, Memory};
 use super::limits::PEERS_MAX;
 use super::link::Admission;
@@ -17,6 +18,7 @@ impl<M: Memory> Hub<M> {
     pub fn renew(&mut self, now: Instant, id: u64) {
         for number in 0..self.peers.as_ref().len() {
             let waiting = self.waiting(number);
+            self.settle(number);
             let Some(peer) = self.peer_mut(number) else { continue };
             if peer.outbound.wanted {
                 peer.outbound.progress.lost += waiting;
@@ -27,11 +29,14 @@ impl<M: Memory> Hub<M> {
         self.id = id.max(1);
         self.history.clear();
         let head = self.history.head();
-        for peer in self.peers.as_mut() {
+        self.next_mark = u64::MAX;
+        for number in 0..self.peers.as_ref().len() {
+            let Some(peer) = self.peer_mut(number) else { continue };
             peer.outbound.cursor = head;
             peer.outbound.receiver_lost();
             (peer.joined, peer.named) = (0, 0);
             peer.came_up = CameUp::default();
+            self.mark(number);
         }
     }
 
@@ -43,6 +48,7 @@ impl<M: Memory> Hub<M> {
         peer.dialled = true;
         peer.outbound.wanted = true;
         peer.outbound.begin(cursor, 0);
+        self.mark(number);
         Some(number)
     }
 
@@ -112,11 +118,13 @@ impl<M: Memory> Hub<M> {
     /// Finds or frees a record. Forgotten is who has no reason to come back, else who never carried a
     /// frame, else who was unheard of for longest.
     fn make_room(&mut self, now: Instant, history: u64) -> Option<usize> {
-        let fresh = Peer::new(history, false, now, self.position());
         let number = self.peers.as_ref().len();
+        let joined = self.position();
+        let fresh = |number: usize| Peer::new(number as u16, now, joined);
         if number < PEERS_MAX && self.queue.make_lanes(number + 1, self.policy.window) {
             self.peers.reserve(number + 1);
-            if self.peers.add(fresh) {
+            if self.peers.add(fresh(number)) {
+                self.set_history(number, history);
                 return Some(number);
             }
         }
@@ -129,7 +137,29 @@ impl<M: Memory> Hub<M> {
             .filter(|(lane, peer)| peer.link.is_none() && !peer.dialled && queue.is_empty(*lane))
             .min_by_key(|(_, peer)| (peer.may_resume, peer.has_carried(), peer.last_used))?;
         self.queue.forget_ghosts(number);
-        *self.peer_mut(number)? = fresh;
+        self.set_history(number, 0);
+        self.asks_with(number, ALL);
+        *self.peer_mut(number)? = fresh(number);
+        self.set_history(number, history);
         Some(number)
+    }
+
+    /// The record is of the peer with this history from now on.
+    pub(super) fn set_history(&mut self, number: usize, history: u64) {
+        let head = self.position();
+        let peers = self.peers.as_mut();
+        let own = number as u16;
+        let Some(after) = peers.get(number).map(|peer| peer.next_name) else { return };
+        if let Some(before) = peers.iter_mut().find(|peer| peer.next_name == own) {
+            before.next_name = after;
+        }
+        let is_other = |(other, peer): &(usize, &mut Peer)| {
+            *other != number && history != 0 && peer.history == history
+        };
+        let other = peers.iter_mut().enumerate().find(is_other);
+        let next_name = other.map_or(own, |(_, peer)| core::mem::replace(&mut peer.next_name, own));
+        if let Some(peer) = peers.get_mut(number) {
+            (peer.history, peer.named, peer.next_name) = (history, head, next_name);
+        }
     }
 }

@@ -40,16 +40,17 @@ impl<M: Memory> Hub<M> {
         if self.is_own(hello) {
             return Err(Refusal::LOOP);
         }
+        self.settle(number);
         let known = self.peer(number).ok_or(Refusal::FULL)?;
+        let is_known = known.links > 0 && known.history == hello.history;
         // What was counted for the peer was counted with its filters; others need a new process.
-        if known.links > 0 && known.history == hello.history && known.filters != filters {
+        if is_known && *self.asked_by(known) != filters {
             return Err(Refusal::PROTOCOL);
         }
+        let filter_use = self.filter_use(&filters).ok_or(Refusal::FULL)?;
         let lost = self.meet_other_names(number, hello.history)?;
         let is_new = self.meet(number, hello.history);
-        if let Some(peer) = self.peer_mut(number) {
-            peer.filters = filters;
-        }
+        self.asks_with(number, filter_use);
         if lost.is_some() || self.is_displaced(number) {
             self.begin_displaced(number, lost.unwrap_or(0));
         } else if self.is_unknown(number) {
@@ -73,23 +74,24 @@ impl<M: Memory> Hub<M> {
         peer.features = hello.features;
         peer.links += 1;
         peer.last_used = now;
+        self.mark(number);
         Ok(())
     }
 
     /// Takes note of the peer's history; `true` if it is not the one we knew.
     pub(super) fn meet(&mut self, number: usize, history: u64) -> bool {
-        let head = self.position();
-        let Some(peer) = self.peer_mut(number) else { return false };
-        if peer.history == history {
+        self.settle(number);
+        let Some(peer) = self.peer_mut(number).filter(|peer| peer.history != history) else {
             return false;
-        }
+        };
         let had_one = peer.history != 0;
-        (peer.history, peer.named) = (history, head);
         if had_one {
             peer.restarts += 1;
             peer.outbound.receiver_lost();
             self.restart_inbound(number);
         }
+        self.set_history(number, history);
+        self.mark(number);
         had_one
     }
 
@@ -217,14 +219,20 @@ impl<M: Memory> Hub<M> {
 
     /// Whether a frame of our history is meant for a peer.
     pub(super) fn is_for(&self, number: usize, entry: &Entry) -> bool {
+        self.filters.passes(&entry.frame)
+            && self.passes_asked(number, entry)
+            && !self.is_own_frame(number, entry)
+    }
+
+    /// Whether a peer brought a frame of our history, by this record or another.
+    pub(super) fn is_own_frame(&self, number: usize, entry: &Entry) -> bool {
         let Some(peer) = self.peer(number) else { return false };
-        let is_own = match entry.origin {
+        match entry.origin {
             Origin::Bus => false,
             Origin::Peer(from) if usize::from(from) == number => entry.position >= peer.joined,
             Origin::Peer(from) => {
                 self.peer(from.into()).is_some_and(|from| peer.has_brought(from, entry.position))
             }
-        };
-        !is_own && self.filters.passes(&entry.frame) && peer.filters.passes(&entry.frame)
+        }
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Stamps {
 impl<M: Memory> Hub<M> {
     /// A peer's link has ended. `for_good`: it said that it will not come back.
     pub(super) fn leave(&mut self, now: Instant, number: usize, link: u32, for_good: bool) {
+        self.settle(number);
         let Some(peer) = self.peer_mut(number).filter(|peer| peer.link == Some(link)) else {
             return;
         };
@@ -282,6 +283,7 @@ impl<M: Memory> Hub<M> {
 
     /// Writes `Start` for a peer as a message; 0 if it wants no frames.
     pub(super) fn start(&mut self, number: usize, out: &mut [u8]) -> usize {
+        self.settle(number);
         match self.peer_mut(number).map(|peer| &mut peer.outbound) {
             Some(outbound) if outbound.wanted => {
                 outbound.told = outbound.progress;
@@ -299,6 +301,7 @@ impl<M: Memory> Hub<M> {
         stamps: &mut Stamps,
         out: &mut [u8],
     ) -> usize {
+        self.settle(number);
         let Some(entry) = self.next_for(now, number) else {
             return self.skip(number, false, out);
         };
@@ -398,7 +401,7 @@ impl<M: Memory> Hub<M> {
 
     /// Whether the peer has everything and has said what became of it.
     pub(super) fn is_delivered(&self, number: usize) -> bool {
-        self.peer(number).is_none_or(|peer| {
+        self.settled(number).is_none_or(|peer| {
             let outbound = &peer.outbound;
             let (now, told) = (outbound.progress, outbound.told);
             !outbound.wanted

@@ -49,12 +49,14 @@ impl<M: Memory> Hub<M> {
 
     /// The stream of a record is not gone on with, since its peer is linked by another.
     fn abandon(&mut self, record: usize) {
+        self.settle(record);
         let head = self.history.head();
         if let Some(peer) = self.peer_mut(record) {
             peer.outbound.cursor = head;
             peer.outbound.receiver_lost();
             peer.displaced = true;
         }
+        self.mark(record);
     }
 
     /// Whether a peer we dial was, when last heard, one that we dial by another name and are linked with.
@@ -73,11 +75,13 @@ impl<M: Memory> Hub<M> {
         let Some(Peer { dialled: true, history, .. }) = self.peer(number).copied() else {
             return;
         };
-        for peer in
-            self.peers.as_mut().iter_mut().filter(|peer| !peer.dialled && peer.history == history)
-        {
-            peer.link = None;
-            peer.last_used = now;
+        for other in 0..self.peers.as_ref().len() {
+            self.settle(other);
+            let is_it = |peer: &&mut Peer| !peer.dialled && peer.history == history;
+            if let Some(peer) = self.peer_mut(other).filter(is_it) {
+                peer.link = None;
+                peer.last_used = now;
+            }
         }
     }
 
@@ -91,6 +95,7 @@ impl<M: Memory> Hub<M> {
     /// the link came up, and no link carried, nobody can tell. `was_up`: both sides had greeted each other.
     /// `is_unread`: then the peer waited, and handled none of the frames it was sent.
     pub(super) fn displaced(&mut self, number: usize, was_up: bool, is_unread: bool) {
+        self.settle(number);
         // A newer link of the peer's that stands is what joins them.
         let Some(&peer) = self.peer(number).filter(|peer| peer.link.is_none()) else { return };
         let came_up = peer.came_up;
@@ -114,6 +119,7 @@ impl<M: Memory> Hub<M> {
             peer.outbound = outbound;
             peer.displaced = true;
         }
+        self.mark(number);
     }
 
     /// The peer goes on with a stream of so many frames, or speaks of its bus: it does not wait, or no more, for
@@ -142,11 +148,12 @@ impl<M: Memory> Hub<M> {
             peer.outbound.receiver_lost();
             peer.outbound.begin(head, lost);
         }
+        self.mark(number);
     }
 
     /// How many frames a record's stream still has to carry.
     pub(super) fn waiting(&self, number: usize) -> u64 {
-        self.peer(number)
+        self.settled(number)
             .map_or(0, |peer| self.wanted_between(number, peer.outbound.cursor, u64::MAX))
     }
 }

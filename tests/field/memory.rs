@@ -1,7 +1,7 @@
 //! Memory for hubs: on the heap, never more than there was room for at the start. Not the gateway's own:
 //! the fuzz targets build the protocol without it.
 
-use canspan::protocol::{Lane, Memory, Peer, Slot, Table};
+use canspan::protocol::{FilterUse, Lane, Memory, Peer, Slot, Table};
 
 /// Peers a hub remembers: few, so that records are given away.
 const PEERS: usize = 96;
@@ -12,6 +12,7 @@ impl Memory for Heap {
     type Slots = Bounded<Slot>;
     type Peers = Bounded<Peer>;
     type Lanes = Bounded<Lane>;
+    type FilterUses = Bounded<FilterUse>;
 }
 
 pub(crate) struct Bounded<T>(Vec<T>);

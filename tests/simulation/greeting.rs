@@ -6,7 +6,7 @@ use canspan::gateway::{HeapSlots, HeapTable};
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
 use canspan::protocol::{
-    Ended, Frame, Hub, Id, Lane, Link, LinkOptions, Memory, Peer, Place, RECORD_MAX,
+    Ended, FilterUse, Frame, Hub, Id, Lane, Link, LinkOptions, Memory, Peer, Place, RECORD_MAX,
 };
 
 thread_local! {
@@ -37,6 +37,7 @@ impl Memory for Counting {
     type Slots = HeapSlots;
     type Peers = HeapTable<Peer>;
     type Lanes = HeapTable<Lane>;
+    type FilterUses = HeapTable<FilterUse>;
 }
 
 fn hub(id: u64, history: usize) -> Vec<Hub<Counting>> {
