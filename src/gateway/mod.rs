@@ -67,6 +67,9 @@ use status::Meter;
 pub const LINKS_MAX: usize = 64;
 /// Most buses of one process.
 pub const BUSES_MAX: usize = 16;
+/// Peers that are gone and have carried nothing that the report at the end lists for each bus. Chosen: who floods a
+/// board with greetings fills one screen of its log.
+const STRANGERS_TOLD: usize = 64;
 /// How long the end may take: what was accepted is delivered first, within a second in all.
 const END_WITHIN: Duration = Duration::from_millis(800);
 /// How long the buses are read at the end. Chosen: 4 MiB, the largest buffer of a socket, take a small
@@ -496,9 +499,22 @@ impl Gateway {
             }
             // Where there is no bus either, a peer that was never linked with is nothing to tell of.
             let counts = |status: &PeerStatus| bus.is_bus() || status.links > 0;
+            let mut strangers = 0;
             for (number, status) in hub.peers().filter(|(_, status)| counts(status)) {
+                let is_gone = status.link.is_none() && !status.dialled;
+                strangers += usize::from(is_gone && !hub.has_carried(number));
+                if strangers > STRANGERS_TOLD && is_gone && !hub.has_carried(number) {
+                    continue;
+                }
                 let name = self.name_of(hub.name(), number, status.link);
                 log::info!("{}", counters(hub, &name, &status));
+            }
+            if strangers > STRANGERS_TOLD {
+                let more = strangers - STRANGERS_TOLD;
+                log::info!(
+                    "bus {}: {more} more peers are gone and have carried nothing",
+                    hub.name()
+                );
             }
         }
     }

@@ -77,6 +77,8 @@ pub struct Hub<M: Memory> {
     pub(super) queue: Queue<M::Slots, M::Lanes>,
     pub(super) peers: M::Peers,
     pub(super) filter_uses: M::FilterUses,
+    /// Whether we dial one of them: such a record is never given away.
+    pub(super) dials: bool,
     /// The first place in the history that its tail must not pass before [peers are settled](Peer::settle).
     pub(super) next_mark: u64,
     pub(super) policy: Policy,
@@ -113,6 +115,7 @@ impl<M: Memory> Hub<M> {
             queue: Queue::new(slots),
             peers: M::Peers::default(),
             filter_uses,
+            dials: false,
             next_mark: u64::MAX,
             policy: Policy::default(),
             filters: Filters::ALL,

@@ -8,3 +8,6 @@ pub const PEERS_MAX: usize = LINKS_MAX + LINKS_MAX / 2;
 /// Chosen: the window of a real bus, which may take nothing for a long time; a virtual one has a wider window
 /// and takes all at once.
 pub(super) const SLOTS_PER_PEER: usize = 128;
+
+// The history and the queue have 16 bits for a peer's number.
+const _: () = assert!(PEERS_MAX < u16::MAX as usize);

@@ -48,6 +48,7 @@ impl<M: Memory> Hub<M> {
         peer.dialled = true;
         peer.outbound.wanted = true;
         peer.outbound.begin(cursor, 0);
+        self.dials = true;
         self.mark(number);
         Some(number)
     }
@@ -70,7 +71,7 @@ impl<M: Memory> Hub<M> {
     /// Whether there is a peer we dial.
     #[must_use]
     pub fn dials(&self) -> bool {
-        self.peers.as_ref().iter().any(|peer| peer.dialled)
+        self.dials
     }
 
     /// Whether a greeting comes from our own bus: from us, or from another process that has it open.
