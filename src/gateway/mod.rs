@@ -42,6 +42,8 @@ pub use print::Printer;
 pub use report::{counters, reason};
 pub use status::{BusView, LinkView, Rates, Snapshot};
 
+pub use crate::protocol::{BUSES_MAX, LINKS_MAX};
+
 use crate::bus::{LinkWatch, inside};
 use crate::cli::{Endpoint, ListenAddress};
 use crate::net;
@@ -62,11 +64,6 @@ use session::Session;
 use siblings::Siblings;
 use status::Meter;
 
-/// Most links at once, without connections that are not links yet or no longer. Chosen: more clients
-/// than one bus has ever been seen to have, and their buffers stay below 1 MiB.
-pub const LINKS_MAX: usize = 64;
-/// Most buses of one process.
-pub const BUSES_MAX: usize = 16;
 /// Peers that are gone and have carried nothing that the report at the end lists for each bus. Chosen: who floods a
 /// board with greetings fills one screen of its log.
 const STRANGERS_TOLD: usize = 64;

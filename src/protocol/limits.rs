@@ -2,6 +2,8 @@
 
 /// Most links of a process; all of them may be of one bus.
 pub const LINKS_MAX: usize = 1_024;
+/// Most buses of a process.
+pub const BUSES_MAX: usize = 64;
 /// Most peers a bus remembers. Chosen: a peer for each link, and half as many again that may come back.
 pub const PEERS_MAX: usize = LINKS_MAX + LINKS_MAX / 2;
 /// Room in the transmit queue that is set aside for each peer, in frames, where its window is not smaller.

@@ -123,7 +123,7 @@ pub use dropped::FilterUse;
 pub use filter::{FILTERS_MAX, FilterError, Filters};
 pub use frame::{BusBits, Frame, Id, Kind};
 pub use hub::{Hub, Memory, PeerStatus};
-pub use limits::{LINKS_MAX, PEERS_MAX};
+pub use limits::{BUSES_MAX, LINKS_MAX, PEERS_MAX};
 pub use link::{
     Admission, BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions,
     Place, RECEIPT_INTERVAL,
