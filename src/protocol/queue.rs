@@ -10,6 +10,7 @@
 mod handed;
 mod lane_set;
 mod pace;
+mod slot;
 
 use core::time::Duration;
 
@@ -19,6 +20,8 @@ pub use handed::ECHO_OVERDUE;
 use handed::Handed;
 use lane_set::LaneSet;
 use pace::{Count, Pace};
+pub use slot::{Lane, Slot};
+use slot::{NONE, State};
 
 use super::frame::Frame;
 use super::limits::{PEERS_MAX, SLOTS_PER_PEER};
@@ -31,60 +34,6 @@ use super::time::{Instant, micros};
 pub const HANDED_MAX: usize = 256;
 /// Most frames offered at once: one system call's worth.
 pub const OFFER_MAX: usize = 64;
-const NONE: u32 = u32::MAX;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Free,
-    Waiting,
-    Offered,
-    Handed { at: Instant, overtaken: u16 },
-    Done(Outcome),
-}
-
-/// Room for one frame in the queue.
-#[derive(Clone, Copy, Debug)]
-pub struct Slot {
-    frame: Option<Frame>,
-    stamp_us: u64,
-    born: Instant,
-    /// Whether it had waited for more than its way when it came.
-    is_late: bool,
-    state: State,
-    lane: u16,
-    next: u32,
-}
-
-impl Slot {
-    /// An empty slot, to make the queue's memory of.
-    pub const EMPTY: Self = Self {
-        frame: None,
-        stamp_us: 0,
-        born: Instant::from_micros(0),
-        is_late: false,
-        state: State::Free,
-        lane: 0,
-        next: NONE,
-    };
-}
-
-/// One peer's frames in the queue, in the order they came.
-#[derive(Clone, Copy, Debug)]
-pub struct Lane {
-    head: u32,
-    waiting: u32,
-    tail: u32,
-    len: u32,
-    /// How many at the head belong to a stream that is over: nobody waits for their outcome.
-    orphans: u32,
-    shown: Count,
-}
-
-impl Lane {
-    /// A lane without frames.
-    const EMPTY: Self =
-        Self { head: NONE, waiting: NONE, tail: NONE, len: 0, orphans: 0, shown: Count::NONE };
-}
 
 /// When a frame was seen.
 #[derive(Clone, Copy, Debug)]
