@@ -101,14 +101,14 @@ fn help_and_version_go_to_standard_output() {
 
 #[test]
 fn a_usage_error_is_2_with_a_sentence_on_standard_error() {
-    let many: Vec<String> = (0..17).map(|number| format!("sim:b{number}")).collect();
+    let many: Vec<String> = (0..65).map(|number| format!("sim:b{number}")).collect();
     let many: Vec<&str> = ["serve"].into_iter().chain(many.iter().map(String::as_str)).collect();
     for (arguments, sentence) in [
         ([].as_slice(), "what should be done"),
         (&["sing"], "there is no command `sing`"),
         (&["send", "h", "can0", "123"], "is no frame"),
         (&["serve", "sim:hub", "--listen=0.0.0.0"], "add --insecure"),
-        (&many, "room for 16 buses"),
+        (&many, "room for 64 buses"),
         (&["serve", "sim:a", "--max-age", "0"], "the least is 1ms; or none"),
         (&["serve", "sim:a", "--history", "1T"], "the most is 64G"),
         (&["serve", "sim:a", "--history", "1M", "--history", "2M"], "--history is given twice"),

@@ -15,16 +15,15 @@ pub use failure::{Failure, not_written};
 use crate::bus::Settings;
 use crate::bus::sim::{SimError, Source};
 use crate::cli::{BusSpec, Command, Limits, MaxAge};
-use crate::gateway::{Gateway, Interface, LINKS_MAX, Side};
+use crate::gateway::{Gateway, Interface, Side};
 use crate::protocol::{LinkOptions, Policy};
 
 /// Frames from one peer under way to a bus of a board at once. Chosen: 16 ms of a full 1 Mbit/s
-/// bus; 64 peers that flood a stuck bus take less than 1 MiB.
+/// bus; 64 peers that flood a stuck bus take some 1 MiB, and 1,024 of them 16 MiB.
 const BOARD_WINDOW: u32 = 128;
 /// The same for one who listens to a board: 200 ms, a long path, of a full 1 Mbit/s bus with 8-byte frames.
 const LISTENER_WINDOW: u32 = 1_728;
-/// Room for this many peers whose every frame waits for a receipt, where windows are long. Chosen: as
-/// many as buses of one process.
+/// Room from the start for this many peers whose every frame waits for a receipt.
 const LISTENERS_MAX: usize = 16;
 /// History of a process that has no bus of its own to tell of.
 const SMALL_HISTORY: usize = 64 * 1024;
@@ -58,9 +57,9 @@ fn window(spec: &BusSpec) -> u32 {
     }
 }
 
-/// Room for frames toward a bus that many peers may join.
+/// Room for frames toward a bus that many peers may join, before it grows with them.
 fn queue_max(window: u32) -> usize {
-    (LINKS_MAX * BOARD_WINDOW as usize).max(LISTENERS_MAX * window as usize)
+    LISTENERS_MAX * window as usize
 }
 
 /// A bus of the command line. `max_age`: the same as in its policy.

@@ -20,7 +20,7 @@ use crate::text::is_visible;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the whole answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most bytes of an answer. Chosen: 16 buses with 96 peers each are 1 MiB.
+/// Most bytes of an answer. Chosen: 1,536 peers of each of eight buses.
 const ANSWER_MAX: usize = 8 << 20;
 /// How often `--watch` asks anew.
 const WATCH_EVERY: Duration = Duration::from_secs(1);

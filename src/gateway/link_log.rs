@@ -3,13 +3,12 @@
 
 use core::time::Duration;
 
-use super::LINKS_MAX;
 use super::rate_limit::RateLimit;
 use crate::protocol::time::Instant;
 
-/// Lines for links of one kind in one [`SPAN`](super::rate_limit::SPAN). Chosen: all clients that come
-/// back after a cut are told, each of them.
-const LINES_MAX: u32 = LINKS_MAX as u32;
+/// Lines for links of one kind in one [`SPAN`](super::rate_limit::SPAN). Chosen: of a board's usual clients each
+/// that comes back after a cut is told; a thousand would fill the log, and are counted.
+const LINES_MAX: u32 = 64;
 /// The time over which the lines of peers that have carried nothing are counted. Chosen: whoever floods
 /// a board with greetings for a night writes some megabytes.
 const STRANGERS_SPAN: Duration = Duration::from_secs(300);

@@ -1,9 +1,10 @@
-//! The protocol's memory on a machine with a heap: sized at the start, never grown.
+//! The protocol's memory on a machine with a heap: histories are sized at the start, tables grow with the
+//! peers that come.
 
 use core::hint::black_box;
 use std::fs;
 
-use crate::protocol::{Memory, Slot, Slots};
+use crate::protocol::{FilterUse, Lane, Memory, Peer, Slot, Table};
 
 /// Memory for a history, every page of it in use from now on: a kernel that promises more than it has
 /// (`vm.overcommit_memory`) would else keep the promise only until some busy night.
@@ -42,45 +43,62 @@ fn available_of(text: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Histories and queues on the heap.
+/// Histories, queues and peers on the heap.
 #[derive(Debug)]
 pub struct Heap;
 
 impl Memory for Heap {
     type Blocks = Box<[u8]>;
     type Slots = HeapSlots;
+    type Peers = HeapTable<Peer>;
+    type Lanes = HeapTable<Lane>;
+    type FilterUses = HeapTable<FilterUse>;
 }
 
-/// Slots of a transmit queue. Room for all of them is reserved at the start; the pages are touched,
-/// and so become resident, only as far as they are ever needed.
-#[derive(Debug)]
-pub struct HeapSlots(Vec<Slot>);
+/// Slots of a transmit queue.
+pub type HeapSlots = HeapTable<Slot>;
 
-impl HeapSlots {
-    /// Room for `most` frames.
+/// A table on the heap. Its room grows when a peer comes for the first time; the pages are touched, and so
+/// become resident, only as far as they are ever needed.
+#[derive(Debug)]
+pub struct HeapTable<T>(Vec<T>);
+
+impl<T> HeapTable<T> {
+    /// A table with room for `most` entries before it grows.
     #[must_use]
     pub fn with_room(most: usize) -> Self {
         Self(Vec::with_capacity(most))
     }
 }
 
-impl AsRef<[Slot]> for HeapSlots {
-    fn as_ref(&self) -> &[Slot] {
+impl<T> Default for HeapTable<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> AsRef<[T]> for HeapTable<T> {
+    fn as_ref(&self) -> &[T] {
         &self.0
     }
 }
 
-impl AsMut<[Slot]> for HeapSlots {
-    fn as_mut(&mut self) -> &mut [Slot] {
+impl<T> AsMut<[T]> for HeapTable<T> {
+    fn as_mut(&mut self) -> &mut [T] {
         &mut self.0
     }
 }
 
-impl Slots for HeapSlots {
-    fn add(&mut self) -> bool {
+impl<T> Table<T> for HeapTable<T> {
+    fn reserve(&mut self, most: usize) {
+        // Without memory for more, whoever comes is refused.
+        let _ = self.0.try_reserve(most.saturating_sub(self.0.len()));
+    }
+
+    fn add(&mut self, entry: T) -> bool {
         let has_room = self.0.len() < self.0.capacity();
         if has_room {
-            self.0.push(Slot::EMPTY);
+            self.0.push(entry);
         }
         has_room
     }
@@ -89,12 +107,35 @@ impl Slots for HeapSlots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Hub;
 
     /// Pages of this process in memory, in bytes.
     fn resident() -> u64 {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    #[test]
+    fn hub_is_small_until_peers_come() {
+        // It is moved into the gateway's list, with all it has inside.
+        let (hub, peer) = (size_of::<Hub<Heap>>(), size_of::<Peer>());
+        println!(
+            "a hub takes {hub} bytes, each peer {peer}, each frame in the queue {}",
+            size_of::<Slot>()
+        );
+        assert!(hub < 20 << 10, "{hub} bytes");
+        assert!(peer < 1 << 10, "{peer} bytes");
+    }
+
+    #[test]
+    fn table_grows_with_what_is_reserved() {
+        let mut table = HeapTable::with_room(2);
+        assert!(table.add(1) && table.add(2));
+        while table.add(0) {}
+        let full = table.as_ref().len();
+        table.reserve(full + 1);
+        assert!(table.add(3) && table.as_ref()[..2] == [1, 2]);
     }
 
     #[test]

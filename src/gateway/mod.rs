@@ -39,10 +39,12 @@ use std::rc::Rc;
 pub use bus::{Bus, Side};
 pub use interface::{Interface, Mode};
 pub use job::{Job, Notice};
-pub use memory::{Heap, HeapSlots, history_memory};
+pub use memory::{Heap, HeapSlots, HeapTable, history_memory};
 pub use print::Printer;
 pub use report::{counters, reason};
 pub use status::{BusView, LinkView, Rates, Snapshot};
+
+pub use crate::protocol::{BUSES_MAX, LINKS_MAX};
 
 use crate::bus::{LinkWatch, inside};
 use crate::cli::{Endpoint, ListenAddress};
@@ -62,11 +64,6 @@ use siblings::Siblings;
 use status::Meter;
 use wait::Waiter;
 
-/// Most links at once, without connections that are not links yet or no longer. Chosen: more clients
-/// than one bus has ever been seen to have, and their buffers stay below 1 MiB.
-pub const LINKS_MAX: usize = 64;
-/// Most buses of one process.
-pub const BUSES_MAX: usize = 16;
 type BusMarks = marks::Marks<{ BUSES_MAX.div_ceil(64) }>;
 
 /// Bytes read from a connection at once: four of the largest records.

@@ -6,6 +6,10 @@ use super::memory::Heap;
 use crate::bus::Health;
 use crate::protocol::{Counters, Ended, Hub, Outcome, PeerStatus, Place};
 
+/// Peers that are gone and have carried nothing that the report at the end lists for each bus. Chosen: who floods a
+/// board with greetings fills one screen of its log.
+const STRANGERS_TOLD: usize = 64;
+
 /// One line with all that is counted for a link, both directions together where a word is the same
 /// on both ends.
 #[must_use]
@@ -104,9 +108,22 @@ impl Gateway {
             }
             // Where there is no bus either, a peer that was never linked with is nothing to tell of.
             let counts = |status: &PeerStatus| bus.is_bus() || status.links > 0;
+            let mut strangers = 0;
             for (number, status) in hub.peers().filter(|(_, status)| counts(status)) {
+                let is_gone = status.link.is_none() && !status.dialled;
+                let is_stranger = is_gone && !hub.has_carried(number);
+                strangers += usize::from(is_stranger);
+                if strangers > STRANGERS_TOLD && is_stranger {
+                    continue;
+                }
                 let name = self.name_of(hub.name(), number, status.link);
                 log::info!("{}", counters(hub, &name, &status));
+            }
+            if let Some(more) = strangers.checked_sub(STRANGERS_TOLD).filter(|more| *more > 0) {
+                log::info!(
+                    "bus {}: {more} more peers are gone and have carried nothing",
+                    hub.name()
+                );
             }
         }
     }

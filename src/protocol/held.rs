@@ -58,8 +58,9 @@ impl<M: Memory> Hub<M> {
     ///
     /// What waits is estimated, from above: frames that are not for the peer count, too.
     fn hold_max(&mut self, now: Instant, number: PeerNumber) -> Option<Duration> {
+        self.settle(number);
         self.next_for(now, number)?;
-        let outbound = &self.peers.get(number)?.outbound;
+        let outbound = &self.peer(number)?.outbound;
         let frames = self.position().saturating_sub(outbound.cursor.position);
         let fills_window = frames >= outbound.room();
         let fills_packet = self.history.bytes_from(&outbound.cursor) >= PACKET;

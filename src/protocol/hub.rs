@@ -8,15 +8,17 @@
 //! The shell tells what the bus showed ([`Hub::seen`]) and asks what to send ([`Hub::offer`]);
 //! links fetch records for their peers and bring what came from them.
 
-use heapless::{String, Vec};
+use heapless::String;
 
+use super::dropped::FilterUse;
 use super::filter::Filters;
 use super::frame::{BusBits, Frame};
 use super::history::{History, Origin};
 use super::peer::{Counters, Outcome, Peer};
 use super::policy::{Echo, Policy};
-use super::queue::{PEERS_MAX, Queue, Rules, Slots};
+use super::queue::{Lane, Queue, Rules, Slot};
 use super::ring::Probes;
+use super::table::Table;
 use super::time::Instant;
 use super::wire::{BUS_NAME_MAX, BusState, BusStatus};
 
@@ -30,7 +32,13 @@ pub trait Memory {
     /// Room for the history.
     type Blocks: AsRef<[u8]> + AsMut<[u8]>;
     /// Room for the transmit queue.
-    type Slots: Slots;
+    type Slots: Table<Slot>;
+    /// Room for what is remembered of each peer, [`PEERS_MAX`](super::PEERS_MAX) at most.
+    type Peers: Table<Peer> + Default;
+    /// Room for the ends of each peer's part of the transmit queue: for as many peers.
+    type Lanes: Table<Lane> + Default;
+    /// Room for the sets of filters that peers ask with: for one of each peer, and one more.
+    type FilterUses: Table<FilterUse> + Default;
 }
 
 /// How it stands with one peer.
@@ -66,8 +74,13 @@ pub struct Hub<M: Memory> {
     pub(super) id: u64,
     bus_id: u64,
     pub(super) history: History<M::Blocks>,
-    pub(super) queue: Queue<M::Slots>,
-    pub(super) peers: Vec<Peer, PEERS_MAX>,
+    pub(super) queue: Queue<M::Slots, M::Lanes>,
+    pub(super) peers: M::Peers,
+    pub(super) filter_uses: M::FilterUses,
+    /// Whether we dial one of them: such a record is never given away.
+    pub(super) dials: bool,
+    /// The first place in the history that its tail must not pass before [peers are settled](Peer::settle).
+    pub(super) next_mark: u64,
     pub(super) policy: Policy,
     /// Which frames leave the bus, and which may be sent to it.
     pub(super) filters: Filters,
@@ -92,6 +105,9 @@ impl<M: Memory> Hub<M> {
     /// too long, the id 0, or the memory too small.
     #[must_use]
     pub fn new(name: &str, id: u64, blocks: M::Blocks, slots: M::Slots) -> Option<Self> {
+        let mut filter_uses = M::FilterUses::default();
+        filter_uses.reserve(1);
+        filter_uses.add(FilterUse::ALL).then_some(())?;
         Some(Self {
             name: String::try_from(name).ok()?,
             alias: String::new(),
@@ -99,7 +115,10 @@ impl<M: Memory> Hub<M> {
             bus_id: id,
             history: History::new(blocks)?,
             queue: Queue::new(slots),
-            peers: Vec::new(),
+            peers: M::Peers::default(),
+            filter_uses,
+            dials: false,
+            next_mark: u64::MAX,
             policy: Policy::default(),
             filters: Filters::ALL,
             tx_filters: Filters::ALL,
@@ -303,35 +322,11 @@ impl<M: Memory> Hub<M> {
         while self.history.is_full() {
             self.drop_oldest();
         }
-        let origin = lane.map_or(Origin::Bus, |lane| Origin::Peer(lane as u8));
+        let origin = lane.map_or(Origin::Bus, |lane| Origin::Peer(lane as u16));
         self.seen += 1;
         self.confirmed += u64::from(own);
         self.bits.add(frame);
         let _ = self.history.append(frame, stamp_us, self.offset_us, origin);
-    }
-
-    /// Makes room in the history. A peer that has not been sent yet what goes is told how many
-    /// frames of those meant for it; and of every peer it is kept how many were, so that nobody has to
-    /// walk the history when one comes back. The work is one block's, whatever the history's size.
-    fn drop_oldest(&mut self) {
-        let end = self.history.oldest_end();
-        let mut cursor = self.history.tail();
-        while cursor.position < end {
-            let Some(entry) = self.history.next(&mut cursor) else { break };
-            for (number, peer) in self.peers.iter_mut().enumerate() {
-                if peer.outbound.wanted && peer.wants(number, &self.filters, &entry) {
-                    peer.count_dropped(entry.position);
-                }
-            }
-        }
-        self.history.drop_oldest();
-        let tail = self.history.tail();
-        for peer in &mut self.peers {
-            if peer.outbound.cursor.position <= tail.position {
-                peer.outbound.cursor = tail;
-                peer.outbound.progress.position = tail.position;
-            }
-        }
     }
 
     /// Copies the next frames for the bus to `out` and returns how many. To be followed by
@@ -418,13 +413,14 @@ impl<M: Memory> Hub<M> {
 
     /// The peers known, by number.
     pub fn peers(&self) -> impl Iterator<Item = (usize, PeerStatus)> + '_ {
-        (0..self.peers.len()).filter_map(|number| Some((number, self.peer_status(number)?)))
+        (0..self.peers.as_ref().len())
+            .filter_map(|number| Some((number, self.peer_status(number)?)))
     }
 
     /// How it stands with a peer.
     #[must_use]
     pub fn peer_status(&self, number: usize) -> Option<PeerStatus> {
-        let peer = self.peers.get(number)?;
+        let peer = self.settled(number)?;
         let (inbound, outbound) = (&peer.inbound, &peer.outbound);
         let mut done = inbound.done;
         self.queue.unreported(number, |outcome| super::peer::count(&mut done, outcome, 1));
@@ -445,6 +441,20 @@ impl<M: Memory> Hub<M> {
             links: peer.links,
             may_resume: peer.may_resume,
         })
+    }
+
+    /// Frames of peers that were handed to the bus and never confirmed.
+    #[must_use]
+    pub fn frames_unconfirmed(&self) -> u64 {
+        self.queue.unconfirmed()
+    }
+
+    pub(super) fn peer(&self, number: usize) -> Option<&Peer> {
+        self.peers.as_ref().get(number)
+    }
+
+    pub(super) fn peer_mut(&mut self, number: usize) -> Option<&mut Peer> {
+        self.peers.as_mut().get_mut(number)
     }
 
     /// Frames the history has taken since the start.

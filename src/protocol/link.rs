@@ -20,6 +20,7 @@ use heapless::{Deque, String, Vec};
 use super::filter::Filters;
 use super::held::Held;
 use super::hub::{Hub, Memory};
+use super::limits::BUSES_MAX;
 use super::peer::PeerNumber;
 use super::ring::{PROBE_EVERY, PROBE_WAIT};
 use super::stream::Stamps;
@@ -43,7 +44,7 @@ pub(super) const SETTLING_INTERVAL: Duration = Duration::from_millis(100);
 /// is allowed then.
 const UNPROVEN_INTERVAL: Duration = Duration::from_secs(10);
 /// Most bytes of the names of a peer's buses.
-pub const BUS_LIST_MAX: usize = 16 * (BUS_NAME_MAX + 1);
+pub const BUS_LIST_MAX: usize = BUSES_MAX * (BUS_NAME_MAX + 1);
 
 /// What a link is set up with.
 #[derive(Clone, Copy, Debug)]

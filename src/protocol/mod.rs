@@ -54,12 +54,15 @@
 //! ```
 //! use canspan::protocol::time::Instant;
 //! use canspan::protocol::wire::BusState;
-//! use canspan::protocol::{Frame, Hub, Id, Link, LinkOptions, Memory, Place, Slot};
+//! use canspan::protocol::{FilterUse, Frame, Hub, Id, Lane, Link, LinkOptions, Memory, Peer, Place, Slot};
 //!
 //! struct Fixed;
 //! impl Memory for Fixed {
 //!     type Blocks = [u8; 16384];
 //!     type Slots = heapless::Vec<Slot, 128>;
+//!     type Peers = heapless::Vec<Peer, 4>;
+//!     type Lanes = heapless::Vec<Lane, 4>;
+//!     type FilterUses = heapless::Vec<FilterUse, 5>;
 //! }
 //!
 //! let now = Instant::from_micros(1_000_000);
@@ -92,6 +95,7 @@
 
 mod ask;
 mod clock;
+mod dropped;
 pub mod entry;
 mod filter;
 pub mod frame;
@@ -99,6 +103,7 @@ mod held;
 pub mod history;
 mod hub;
 mod input;
+mod limits;
 mod link;
 mod output;
 mod peer;
@@ -109,20 +114,24 @@ mod records;
 mod resume;
 mod ring;
 mod stream;
+mod table;
 pub mod time;
 mod ways;
 pub mod wire;
 
 pub use ask::{Asking, Heard, report};
+pub use dropped::FilterUse;
 pub use filter::{FILTERS_MAX, FilterError, Filters};
 pub use frame::{BusBits, Frame, Id, Kind};
 pub use hub::{Hub, Memory, PeerStatus};
+pub use limits::{BUSES_MAX, LINKS_MAX, PEERS_MAX};
 pub use link::{
     Admission, BUS_LIST_MAX, Ended, Event, GREETING_TIMEOUT, HEARTBEATS_MISSED, Link, LinkOptions,
     Place, RECEIPT_INTERVAL,
 };
 pub use output::RECORD_MAX;
-pub use peer::{Counters, Outcome, PeerNumber, Progress};
+pub use peer::{Counters, Outcome, Peer, PeerNumber, Progress};
 pub use policy::{Echo, Policy, Role};
-pub use queue::{ECHO_OVERDUE, HANDED_MAX, OFFER_MAX, PEERS_MAX, Slot, Slots};
+pub use queue::{ECHO_OVERDUE, HANDED_MAX, Lane, OFFER_MAX, Slot};
 pub use ring::{HOPS_MAX, PROBE_EVERY, PROBE_WAIT};
+pub use table::Table;

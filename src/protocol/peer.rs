@@ -6,8 +6,8 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock::PeerClock;
-use super::filter::Filters;
-use super::history::{Cursor, Entry, Origin};
+use super::dropped::ALL;
+use super::history::{Cursor, Entry};
 use super::ring::{Budget, PROBE_WAIT};
 use super::time::Instant;
 
@@ -232,8 +232,12 @@ pub(super) struct Outbound {
     /// What our own clock did not count of some frames' age.
     pub(super) uncounted: Uncounted,
     /// Frames meant for the peer before the oldest one the history holds, whatever became of them: the
-    /// stream's [`Progress::wanted`] there.
+    /// stream's [`Progress::wanted`] there. As of the last [`Peer::settle`], as are the next two.
     pub(super) dropped: u64,
+    /// How many dropped frames had passed the peer's filters then; `None`: the stream begins later.
+    pub(super) counted: Option<u64>,
+    /// Dropped frames that did so since, and were the peer's own.
+    pub(super) dropped_own: u64,
     /// Of streams to the peer's earlier histories.
     pub(super) before: Counters,
 }
@@ -278,6 +282,7 @@ impl Outbound {
         (self.begun, self.progress) = (progress, progress);
         (self.begun_done, self.done) = (done, done);
         self.dropped = progress.wanted();
+        self.counted = None;
     }
 
     /// Closes the account with a receiver that is gone for good: nobody can tell what became of
@@ -288,36 +293,6 @@ impl Outbound {
         self.before = self.before.plus(&Counters::of_stream(&self.progress, &self.done));
         self.begin(self.cursor, 0);
     }
-}
-
-/// Other records that are of the same peer: it has two names, or dials us as well as we it. What came by
-/// one of them is its own, too.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Also {
-    /// A bit for each record.
-    records: u128,
-    /// Where the history stood when the last of them was made.
-    joined: u64,
-}
-
-impl Also {
-    pub(super) fn add(&mut self, number: usize, joined: u64) {
-        self.records |= bit(number);
-        self.joined = self.joined.max(joined);
-    }
-
-    /// The record is another peer's now.
-    pub(super) fn remove(&mut self, number: usize) {
-        self.records &= !bit(number);
-    }
-
-    fn brought(&self, number: usize, position: u64) -> bool {
-        self.records & bit(number) != 0 && position >= self.joined
-    }
-}
-
-fn bit(number: usize) -> u128 {
-    u32::try_from(number).ok().and_then(|number| 1_u128.checked_shl(number)).unwrap_or(0)
 }
 
 /// How the stream to a peer stood when a link came up, and what of that has ended since.
@@ -333,15 +308,24 @@ pub(super) struct CameUp {
 impl CameUp {
     /// A frame meant for the peer was carried or dropped.
     pub(super) fn passes(&mut self, position: u64) {
-        self.passed += u64::from(position < self.head);
+        self.passes_all(position, 1);
+    }
+
+    /// So many frames were, all before or all after the link came up.
+    pub(super) fn passes_all(&mut self, position: u64, frames: u64) {
+        self.passed += if position < self.head { frames } else { 0 };
     }
 }
 
-/// A peer, known by the id of its history.
+/// What is remembered of a peer, which is known by the id of its history. For [`Memory`](super::Memory) only.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
+pub struct Peer {
     /// Its history's id; 0 while it never answered.
     pub(super) history: u64,
+    /// Where our history stood when that id became known.
+    pub(super) named: u64,
+    /// The next record with the same history, round to the first; itself where there is no other.
+    pub(super) next_name: u16,
     /// The link it has now.
     pub(super) link: Option<u32>,
     /// Whether we dial it: then its record is never given away.
@@ -360,8 +344,8 @@ pub(super) struct Peer {
     /// How often its history was a new one.
     pub(super) restarts: u64,
     pub(super) links: u64,
-    /// Which of our frames it asks for.
-    pub(super) filters: Filters,
+    /// Which of our frames it asks for: which of the hub's sets of filters.
+    pub(super) filter_use: u16,
     /// Whether a frame of it was on our bus, or one of ours on its.
     carried: bool,
     /// Whether something else joins the two buses: a link was refused for it, and none carried frames since.
@@ -370,35 +354,25 @@ pub(super) struct Peer {
     pub(super) came_up: CameUp,
     /// What its last greeting said of it.
     pub(super) features: u32,
-    /// What other records of the same peer brought.
-    pub(super) also: Also,
     /// How long a new link waits to see that it closes no ring.
     pub(super) probe_wait: Duration,
     pub(super) probe_budget: Budget,
 }
 
 impl Peer {
-    /// Whether a frame of our history is meant for this peer, which has this number, where only
-    /// frames that pass `out` leave the bus.
-    pub(super) fn wants(&self, number: usize, out: &Filters, entry: &Entry) -> bool {
-        let is_own = match entry.origin {
-            Origin::Peer(from) if usize::from(from) == number => entry.position >= self.joined,
-            Origin::Peer(from) => self.also.brought(from.into(), entry.position),
-            Origin::Bus => false,
-        };
-        !is_own && out.passes(&entry.frame) && self.filters.passes(&entry.frame)
+    /// Whether this record and another are of one peer: it has two names, or dials us as well as we it. What came by
+    /// the other at this position is then its own, too.
+    pub(super) fn has_brought(&self, other: &Self, position: u64) -> bool {
+        self.history != 0
+            && self.history == other.history
+            && position >= self.named.max(other.named)
     }
 
-    /// A frame meant for it, at this position, leaves the history.
-    pub(super) fn count_dropped(&mut self, position: u64) {
-        let is_passed = self.outbound.cursor.position > position;
-        if position >= self.outbound.begun.position {
-            self.outbound.dropped = self.outbound.dropped.saturating_add(1);
-        }
-        if !is_passed && !self.is_standby() {
-            self.outbound.progress.lost += 1;
-            self.came_up.passes(position);
-        }
+    /// Where the tail of the history must not pass before the peer is settled: where its stream begins, if that is
+    /// to come, and where the history stood when its link came up.
+    pub(super) fn marks(&self) -> (u64, u64) {
+        let begins = self.outbound.begun.position;
+        (if self.outbound.counted.is_none() { begins } else { 0 }, self.came_up.head)
     }
 
     /// Whether it ever sent a frame, or confirmed one of ours. Who only greets has not.
@@ -416,11 +390,13 @@ impl Peer {
         self.displaced && self.link.is_none()
     }
 
-    pub(super) fn new(history: u64, dialled: bool, now: Instant, joined: u64) -> Self {
+    pub(super) fn new(number: u16, now: Instant, joined: u64) -> Self {
         Self {
-            history,
+            history: 0,
+            named: joined,
+            next_name: number,
             link: None,
-            dialled,
+            dialled: false,
             last_used: now,
             may_resume: true,
             heard_us: 0,
@@ -430,12 +406,11 @@ impl Peer {
             outbound: Outbound::default(),
             restarts: 0,
             links: 0,
-            filters: Filters::ALL,
+            filter_use: ALL,
             carried: false,
             displaced: false,
             came_up: CameUp::default(),
             features: 0,
-            also: Also::default(),
             probe_wait: PROBE_WAIT,
             probe_budget: Budget::default(),
         }

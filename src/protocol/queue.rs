@@ -8,7 +8,9 @@
 //! controller with several mailboxes may swap some: an echo confirms the first frame equal to it.
 
 mod handed;
+mod lane_set;
 mod pace;
+mod slot;
 
 use core::time::Duration;
 
@@ -16,80 +18,22 @@ use heapless::Vec;
 
 pub use handed::ECHO_OVERDUE;
 use handed::Handed;
-use pace::Pace;
+use lane_set::LaneSet;
+use pace::{Count, Pace};
+pub use slot::{Lane, Slot};
+use slot::{NONE, State};
 
 use super::frame::Frame;
+use super::limits::{PEERS_MAX, SLOTS_PER_PEER};
 use super::peer::{Outcome, count};
+use super::table::Table;
 use super::time::{Instant, micros};
 
-/// Most peers a bus remembers. Chosen: 64 links, and half as many again that may come back.
-pub const PEERS_MAX: usize = 96;
 /// Most frames in the kernel's hands at once. Chosen: a virtual bus confirms at once, and four
 /// system calls' worth of frames keep it busy; a real one is bounded by its own, shorter, transmit queue.
 pub const HANDED_MAX: usize = 256;
 /// Most frames offered at once: one system call's worth.
 pub const OFFER_MAX: usize = 64;
-const NONE: u16 = u16::MAX;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Free,
-    Waiting,
-    Offered,
-    Handed { at: Instant, overtaken: u16 },
-    Done(Outcome),
-}
-
-/// Room for one frame in the queue.
-#[derive(Clone, Copy, Debug)]
-pub struct Slot {
-    frame: Option<Frame>,
-    stamp_us: u64,
-    born: Instant,
-    /// Whether it had waited for more than its way when it came.
-    is_late: bool,
-    state: State,
-    lane: u8,
-    next: u16,
-}
-
-impl Slot {
-    /// An empty slot, to make the queue's memory of.
-    pub const EMPTY: Self = Self {
-        frame: None,
-        stamp_us: 0,
-        born: Instant::from_micros(0),
-        is_late: false,
-        state: State::Free,
-        lane: 0,
-        next: NONE,
-    };
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Lane {
-    head: u16,
-    waiting: u16,
-    tail: u16,
-    len: u16,
-    /// How many at the head belong to a stream that is over: nobody waits for their outcome.
-    orphans: u16,
-}
-
-const EMPTY_LANE: Lane = Lane { head: NONE, waiting: NONE, tail: NONE, len: 0, orphans: 0 };
-
-/// Where slots are kept. They are added one by one when first needed, so that a bus nobody floods
-/// never touches the memory of the worst case.
-pub trait Slots: AsRef<[Slot]> + AsMut<[Slot]> {
-    /// Adds one more slot, without allocating; `false` if there is no room for it.
-    fn add(&mut self) -> bool;
-}
-
-impl<const N: usize> Slots for Vec<Slot, N> {
-    fn add(&mut self) -> bool {
-        self.push(Slot::EMPTY).is_ok()
-    }
-}
 
 /// When a frame was seen.
 #[derive(Clone, Copy, Debug)]
@@ -126,35 +70,61 @@ pub(super) struct Done {
     pub(super) orphan: bool,
 }
 
-/// The frames on their way to one bus. `S` is its memory: a slot for each frame of each window.
+/// The frames on their way to one bus. `S` and `L` are its memory: a slot for each frame of each window, and
+/// a lane for each peer.
 #[derive(Debug)]
-pub(super) struct Queue<S> {
+pub(super) struct Queue<S, L> {
     slots: S,
-    free: u16,
-    lanes: [Lane; PEERS_MAX],
-    /// How many lanes, from the first on, were ever used: the others need not be looked at.
-    used: usize,
+    free: u32,
+    lanes: L,
+    /// The lanes in which frames wait.
+    ready: LaneSet,
+    /// Which of them is to be asked next.
     turn: usize,
     waiting: u32,
-    offered: Vec<u16, OFFER_MAX>,
+    offered: Vec<u32, OFFER_MAX>,
     handed: Handed,
+    /// Frames that ended unconfirmed so far.
+    unconfirmed: u64,
     pace: Pace,
 }
 
-impl<S: Slots> Queue<S> {
+impl<S: Table<Slot>, L: Table<Lane> + Default> Queue<S, L> {
     /// An empty queue. `slots` must be empty: they are added as they are needed.
     pub(super) fn new(slots: S) -> Self {
         Self {
             slots,
             free: NONE,
-            lanes: [EMPTY_LANE; PEERS_MAX],
-            used: 0,
+            lanes: L::default(),
+            ready: LaneSet::EMPTY,
             turn: 0,
             waiting: 0,
             offered: Vec::new(),
             handed: Handed::new(),
+            unconfirmed: 0,
             pace: Pace::new(),
         }
+    }
+
+    /// Makes sure that there are so many lanes, each with room for what its peer may have under way with such a
+    /// window; `false` if there is no memory for them.
+    pub(super) fn make_lanes(&mut self, amount: usize, window: u32) -> bool {
+        self.lanes.reserve(amount);
+        while self.lanes.as_ref().len() < amount {
+            if amount > PEERS_MAX || !self.lanes.add(Lane::EMPTY) {
+                return false;
+            }
+        }
+        self.slots.reserve(amount * SLOTS_PER_PEER.min(window as usize));
+        true
+    }
+
+    fn lane(&self, lane: usize) -> Option<&Lane> {
+        self.lanes.as_ref().get(lane)
+    }
+
+    fn lane_mut(&mut self, lane: usize) -> Option<&mut Lane> {
+        self.lanes.as_mut().get_mut(lane)
     }
 
     /// Adds a frame to a lane: waiting, or done before it began. `false` if there is no room.
@@ -166,21 +136,20 @@ impl<S: Slots> Queue<S> {
         outcome: Option<Outcome>,
     ) -> bool {
         let Times { stamp_us, born, is_late } = times;
-        self.pace.note(lane, stamp_us);
         // What waits behind late frames is part of the backlog by the time it goes.
         let is_late = is_late || self.ends_late(lane);
         let number = self.free_slot();
         let (Some(slot), Some(queue)) =
-            (self.slots.as_mut().get_mut(usize::from(number)), self.lanes.get_mut(lane))
+            (self.slots.as_mut().get_mut(number as usize), self.lanes.as_mut().get_mut(lane))
         else {
             return false;
         };
+        queue.shown.note(stamp_us);
         self.free = slot.next;
         let state = outcome.map_or(State::Waiting, State::Done);
-        let lane_number = lane as u8;
+        let lane_number = lane as u16;
         let frame = Some(frame);
         *slot = Slot { frame, stamp_us, born, is_late, state, lane: lane_number, next: NONE };
-        self.used = self.used.max(lane + 1);
         let last = queue.tail;
         queue.tail = number;
         queue.len += 1;
@@ -191,9 +160,10 @@ impl<S: Slots> Queue<S> {
             self.waiting += 1;
             if queue.waiting == NONE {
                 queue.waiting = number;
+                self.ready.set(lane, true);
             }
         }
-        if let Some(last) = self.slots.as_mut().get_mut(usize::from(last)) {
+        if let Some(last) = self.slots.as_mut().get_mut(last as usize) {
             last.next = number;
         }
         true
@@ -201,15 +171,15 @@ impl<S: Slots> Queue<S> {
 
     /// Whether the last frame of a lane is late, and waits.
     fn ends_late(&self, lane: usize) -> bool {
-        let last = self.lanes.get(lane).and_then(|queue| self.slot(queue.tail));
+        let last = self.lane(lane).and_then(|queue| self.slot(queue.tail));
         last.is_some_and(|slot| slot.is_late && slot.state == State::Waiting)
     }
 
     /// Takes the next outcome from a lane, in the order its frames came.
     pub(super) fn pop_done(&mut self, lane: usize) -> Option<Done> {
-        let queue = self.lanes.get_mut(lane)?;
+        let queue = self.lanes.as_mut().get_mut(lane)?;
         let number = queue.head;
-        let slot = self.slots.as_mut().get_mut(usize::from(number))?;
+        let slot = self.slots.as_mut().get_mut(number as usize)?;
         let State::Done(outcome) = slot.state else { return None };
         queue.head = slot.next;
         if queue.head == NONE {
@@ -224,10 +194,10 @@ impl<S: Slots> Queue<S> {
     }
 
     /// A slot that is free, one more if need be; [`NONE`] if there is no room.
-    fn free_slot(&mut self) -> u16 {
+    fn free_slot(&mut self) -> u32 {
         let count = self.slots.as_ref().len();
-        if self.free == NONE && count < usize::from(NONE) && self.slots.add() {
-            self.free = count as u16;
+        if self.free == NONE && count < NONE as usize && self.slots.add(Slot::EMPTY) {
+            self.free = count as u32;
         }
         self.free
     }
@@ -241,13 +211,13 @@ impl<S: Slots> Queue<S> {
                 None => {
                     // The free ones are counted: each of the others must be a new one.
                     let new = self.slots.as_ref().len();
-                    if new >= usize::from(NONE) || !self.slots.add() {
+                    if new >= NONE as usize || !self.slots.add(Slot::EMPTY) {
                         return false;
                     }
                     if let Some(slot) = self.slots.as_mut().last_mut() {
                         slot.next = self.free;
                     }
-                    self.free = new as u16;
+                    self.free = new as u32;
                 }
             }
         }
@@ -261,37 +231,37 @@ impl<S: Slots> Queue<S> {
 
     /// Whether a lane's next outcome is known.
     pub(super) fn has_done(&self, lane: usize) -> bool {
-        let head = self.lanes.get(lane).map_or(NONE, |queue| queue.head);
+        let head = self.lane(lane).map_or(NONE, |queue| queue.head);
         self.slot(head).is_some_and(|slot| matches!(slot.state, State::Done(_)))
     }
 
     /// Frames in a lane, done ones included, that belong to the current stream.
     pub(super) fn len(&self, lane: usize) -> usize {
-        self.lanes.get(lane).map_or(0, |queue| usize::from(queue.len - queue.orphans))
+        self.lane(lane).map_or(0, |queue| (queue.len - queue.orphans) as usize)
     }
 
     /// Whether a lane holds nothing at all.
     pub(super) fn is_empty(&self, lane: usize) -> bool {
-        self.lanes.get(lane).is_none_or(|queue| queue.len == 0)
+        self.lane(lane).is_none_or(|queue| queue.len == 0)
     }
 
     /// Nobody waits any more for the outcomes of what a lane holds now.
     pub(super) fn orphan(&mut self, lane: usize) {
-        if let Some(queue) = self.lanes.get_mut(lane) {
+        if let Some(queue) = self.lane_mut(lane) {
             queue.orphans = queue.len;
         }
     }
 
     /// Frames in a lane, whatever stream they belong to.
     pub(super) fn held(&self, lane: usize) -> usize {
-        self.lanes.get(lane).map_or(0, |queue| usize::from(queue.len))
+        self.lane(lane).map_or(0, |queue| queue.len as usize)
     }
 
     /// Frees what a lane holds of streams that are over, except what is in the kernel's hands: a
     /// peer that begins again and again must not take the room of others. Returns the outcomes.
     pub(super) fn drop_orphans(&mut self, lane: usize) -> [u64; Outcome::COUNT] {
         let mut done = [0; Outcome::COUNT];
-        let Some(mut queue) = self.lanes.get(lane).copied() else { return done };
+        let Some(mut queue) = self.lane(lane).copied() else { return done };
         let (mut number, mut before) = (queue.head, NONE);
         for _ in 0..queue.orphans {
             let Some(slot) = self.slot(number).copied() else { break };
@@ -308,11 +278,11 @@ impl<S: Slots> Queue<S> {
                 }
             };
             count(&mut done, outcome, 1);
-            if let Some(free) = self.slots.as_mut().get_mut(usize::from(number)) {
+            if let Some(free) = self.slots.as_mut().get_mut(number as usize) {
                 *free = Slot { next: self.free, ..Slot::EMPTY };
             }
             self.free = number;
-            match self.slots.as_mut().get_mut(usize::from(before)) {
+            match self.slots.as_mut().get_mut(before as usize) {
                 Some(previous) => previous.next = slot.next,
                 None => queue.head = slot.next,
             }
@@ -329,7 +299,8 @@ impl<S: Slots> Queue<S> {
             first = slot.next;
         }
         queue.waiting = first;
-        if let Some(lane) = self.lanes.get_mut(lane) {
+        self.ready.set(lane, first != NONE);
+        if let Some(lane) = self.lane_mut(lane) {
             *lane = queue;
         }
         done
@@ -337,7 +308,7 @@ impl<S: Slots> Queue<S> {
 
     /// Outcomes in a lane that were not popped yet and belong to the current stream.
     pub(super) fn unreported(&self, lane: usize, mut each: impl FnMut(Outcome)) {
-        let Some(queue) = self.lanes.get(lane) else { return };
+        let Some(queue) = self.lane(lane) else { return };
         let (mut number, mut orphans) = (queue.head, queue.orphans);
         while let Some(slot) = self.slot(number) {
             if let (State::Done(outcome), 0) = (slot.state, orphans) {
@@ -354,17 +325,18 @@ impl<S: Slots> Queue<S> {
         self.withdraw(0);
         let most = self.handed_room(now, rules).min(out.len()).min(OFFER_MAX);
         self.pace.held_until = None;
-        let mut idle = 0;
-        while self.offered.len() < most && idle < self.used && self.waiting > 0 {
-            let lane = self.turn;
-            self.turn = (lane + 1) % self.used;
-            idle += 1;
+        let mut held = 0;
+        while self.offered.len() < most && held < self.ready.len() {
+            let next = self.ready.from(self.turn).or_else(|| self.ready.from(0));
+            let Some(lane) = next else { break };
+            self.turn = lane + 1;
             self.drop_stale(lane, now, rules.max_age);
-            let is_late = self.first_waiting(lane).is_some_and(|slot| slot.is_late);
-            if rules.paced && !self.pace.may_go(now, lane, is_late) {
-                if self.first_waiting(lane).is_some() {
-                    self.pace.hold(lane, is_late);
-                }
+            let Some(first) = self.first_waiting(lane) else { continue };
+            let is_late = first.is_late;
+            let shown = self.lane(lane).map_or(Count::NONE, |lane| lane.shown);
+            if rules.paced && !self.pace.may_go(now, &shown, is_late) {
+                self.pace.hold(&shown, is_late);
+                held += 1;
                 continue;
             }
             if let Some((number, frame)) = self.take_waiting(lane, State::Offered) {
@@ -373,16 +345,16 @@ impl<S: Slots> Queue<S> {
                 }
                 let _ = self.offered.push(number);
                 if rules.paced {
-                    self.pace.goes(now, lane, is_late);
+                    self.pace.goes(now, &shown, is_late);
                 }
-                idle = 0;
+                held = 0;
             }
         }
         self.offered.len()
     }
 
     fn first_waiting(&self, lane: usize) -> Option<&Slot> {
-        self.slot(self.lanes.get(lane)?.waiting)
+        self.slot(self.lane(lane)?.waiting)
     }
 
     /// The stamp that came with the `index`-th frame offered, in microseconds since the Unix epoch.
@@ -420,12 +392,11 @@ impl<S: Slots> Queue<S> {
     fn withdraw(&mut self, keep: usize) {
         while self.offered.len() > keep {
             let Some(number) = self.offered.pop() else { break };
-            if let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) {
+            if let Some(slot) = self.slots.as_mut().get_mut(number as usize) {
                 slot.state = State::Waiting;
                 self.waiting += 1;
-                if let Some(queue) = self.lanes.get_mut(usize::from(slot.lane)) {
-                    queue.waiting = number;
-                }
+                let lane = usize::from(slot.lane);
+                self.set_waiting(lane, number);
             }
         }
         self.offered.clear();
@@ -433,8 +404,8 @@ impl<S: Slots> Queue<S> {
 
     /// Every frame of a lane is so much older than was thought.
     pub(super) fn age(&mut self, lane: usize, by: Duration) {
-        let mut number = self.lanes.get(lane).map_or(NONE, |queue| queue.head);
-        while let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) {
+        let mut number = self.lane(lane).map_or(NONE, |queue| queue.head);
+        while let Some(slot) = self.slots.as_mut().get_mut(number as usize) {
             slot.born = slot.born - by;
             number = slot.next;
         }
@@ -443,7 +414,7 @@ impl<S: Slots> Queue<S> {
     /// Every frame still waiting ends so.
     pub(super) fn clear(&mut self, outcome: Outcome) {
         self.withdraw(0);
-        for lane in 0..self.used {
+        while let Some(lane) = self.ready.from(0) {
             self.clear_lane(lane, outcome);
         }
     }
@@ -456,8 +427,10 @@ impl<S: Slots> Queue<S> {
 
     /// Drops what is older than `max_age` in every lane.
     pub(super) fn drop_all_stale(&mut self, now: Instant, max_age: Option<Duration>) {
-        for lane in 0..self.used {
+        let mut next = self.ready.from(0);
+        while let Some(lane) = next {
             self.drop_stale(lane, now, max_age);
+            next = self.ready.from(lane + 1);
         }
     }
 
@@ -465,19 +438,15 @@ impl<S: Slots> Queue<S> {
     pub(super) fn next_timeout(&self, rules: Rules) -> Option<Instant> {
         let next = Instant::earliest(self.overdue_at(rules), self.pace.held_until);
         let Some(max_age) = rules.max_age.filter(|_| self.waiting > 0) else { return next };
-        let oldest = self
-            .lanes
-            .iter()
-            .take(self.used)
-            .filter_map(|lane| self.slot(lane.waiting))
-            .map(|s| s.born);
+        let oldest =
+            self.ready.iter().filter_map(|lane| self.first_waiting(lane)).map(|slot| slot.born);
         Instant::earliest(oldest.min().map(|born| born + max_age + Duration::from_micros(1)), next)
     }
 
     fn drop_stale(&mut self, lane: usize, now: Instant, max_age: Option<Duration>) {
         let Some(max_age) = max_age else { return };
         loop {
-            let first = self.lanes.get(lane).map_or(NONE, |queue| queue.waiting);
+            let first = self.lane(lane).map_or(NONE, |queue| queue.waiting);
             match self.slot(first) {
                 Some(slot) if micros(now.since(slot.born)) > micros(max_age) => {}
                 _ => return,
@@ -487,22 +456,30 @@ impl<S: Slots> Queue<S> {
     }
 
     /// Gives a lane's first waiting frame another state.
-    fn take_waiting(&mut self, lane: usize, state: State) -> Option<(u16, Frame)> {
-        let number = self.lanes.get(lane)?.waiting;
-        let slot = self.slots.as_mut().get_mut(usize::from(number))?;
+    fn take_waiting(&mut self, lane: usize, state: State) -> Option<(u32, Frame)> {
+        let number = self.lane(lane)?.waiting;
+        let slot = self.slots.as_mut().get_mut(number as usize)?;
         slot.state = state;
         let frame = slot.frame?;
         let mut next = slot.next;
         while let Some(slot) = self.slot(next).filter(|slot| slot.state != State::Waiting) {
             next = slot.next;
         }
-        self.lanes.get_mut(lane)?.waiting = next;
+        self.set_waiting(lane, next);
         self.waiting -= 1;
         Some((number, frame))
     }
 
-    fn slot(&self, number: u16) -> Option<&Slot> {
-        self.slots.as_ref().get(usize::from(number))
+    /// From this frame on a lane's frames wait; [`NONE`]: none does.
+    fn set_waiting(&mut self, lane: usize, number: u32) {
+        if let Some(queue) = self.lane_mut(lane) {
+            queue.waiting = number;
+            self.ready.set(lane, number != NONE);
+        }
+    }
+
+    fn slot(&self, number: u32) -> Option<&Slot> {
+        self.slots.as_ref().get(number as usize)
     }
 }
 

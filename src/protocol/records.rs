@@ -1,9 +1,12 @@
 //! A hub's records of its peers: who gets one, who keeps his, who is given away.
 
+use super::dropped::ALL;
 use super::hub::{Hub, Memory};
+use super::limits::PEERS_MAX;
 use super::link::Admission;
-use super::peer::{Also, CameUp, Peer};
+use super::peer::{CameUp, Peer};
 use super::policy::Role;
+use super::table::Table;
 use super::time::Instant;
 use super::wire::{FEATURE_OWNER, FEATURE_PROBE, FEATURE_RELAY, Hello, Refusal};
 
@@ -14,9 +17,10 @@ impl<M: Memory> Hub<M> {
     /// arrived is counted.
     pub fn renew(&mut self, now: Instant, id: u64) {
         self.note_news();
-        for number in 0..self.peers.len() {
+        for number in 0..self.peers.as_ref().len() {
             let waiting = self.waiting(number);
-            let Some(peer) = self.peers.get_mut(number) else { continue };
+            self.settle(number);
+            let Some(peer) = self.peer_mut(number) else { continue };
             if peer.outbound.wanted {
                 peer.outbound.progress.lost += waiting;
             }
@@ -26,12 +30,14 @@ impl<M: Memory> Hub<M> {
         self.id = id.max(1);
         self.history.clear();
         let head = self.history.head();
-        for peer in &mut self.peers {
+        self.next_mark = u64::MAX;
+        for number in 0..self.peers.as_ref().len() {
+            let Some(peer) = self.peer_mut(number) else { continue };
             peer.outbound.cursor = head;
             peer.outbound.receiver_lost();
-            peer.joined = 0;
-            peer.also = Also::default();
+            (peer.joined, peer.named) = (0, 0);
             peer.came_up = CameUp::default();
+            self.mark(number);
         }
     }
 
@@ -39,10 +45,12 @@ impl<M: Memory> Hub<M> {
     pub fn dial(&mut self, now: Instant) -> Option<usize> {
         let number = self.make_room(now, 0)?;
         let cursor = self.history.tail();
-        let peer = self.peers.get_mut(number)?;
+        let peer = self.peer_mut(number)?;
         peer.dialled = true;
         peer.outbound.wanted = true;
         peer.outbound.begin(cursor, 0);
+        self.dials = true;
+        self.mark(number);
         Some(number)
     }
 
@@ -55,7 +63,7 @@ impl<M: Memory> Hub<M> {
         let role = match self.policy.role {
             Role::Owner => FEATURE_OWNER,
             Role::Relay => FEATURE_RELAY,
-            Role::Copy if self.peers.iter().enumerate().any(leads_on) => FEATURE_RELAY,
+            Role::Copy if self.peers.as_ref().iter().enumerate().any(leads_on) => FEATURE_RELAY,
             Role::Copy => 0,
         };
         FEATURE_PROBE | role
@@ -64,7 +72,7 @@ impl<M: Memory> Hub<M> {
     /// Whether there is a peer we dial.
     #[must_use]
     pub fn dials(&self) -> bool {
-        self.peers.iter().any(|peer| peer.dialled)
+        self.dials
     }
 
     /// Whether a greeting comes from our own bus: from us, or from another process that has it open.
@@ -79,14 +87,14 @@ impl<M: Memory> Hub<M> {
             Admission::Known => peer.has_carried() || peer.link.is_some(),
             Admission::Linked => peer.link.is_some(),
         };
-        let mut known = self.peers.iter().filter(|peer| peer.history == history);
+        let mut known = self.peers.as_ref().iter().filter(|peer| peer.history == history);
         admission == Admission::Anybody || known.any(is_known)
     }
 
     /// Whether a peer ever sent a frame, or confirmed one.
     #[must_use]
     pub fn has_carried(&self, number: usize) -> bool {
-        self.peers.get(number).is_some_and(Peer::has_carried)
+        self.peer(number).is_some_and(Peer::has_carried)
     }
 
     /// The record of the peer with this history, an old one or a new one.
@@ -94,15 +102,16 @@ impl<M: Memory> Hub<M> {
         let history = hello.history;
         // Whom we dial has our frames already: it would get them twice, and send them back.
         let dialled = |peer: &Peer| peer.dialled && peer.history == history && peer.link.is_some();
-        if self.is_own(hello) || self.peers.iter().any(dialled) {
+        if self.is_own(hello) || self.peers.as_ref().iter().any(dialled) {
             return Err(Refusal::LOOP);
         }
-        let known = self.peers.iter().position(|peer| peer.history == history && !peer.dialled);
+        let known =
+            self.peers.as_ref().iter().position(|peer| peer.history == history && !peer.dialled);
         // One that was held up on its way: since it was made the peer has given that link up, and has seen
         // more. Or the peer was set back to an earlier state, and what it says of the streams is not true
         // any more: it comes back with a new history.
         let is_late = |peer: &Peer| hello.clock_us < peer.heard_us;
-        if known.and_then(|number| self.peers.get(number)).is_some_and(is_late) {
+        if known.and_then(|number| self.peer(number)).is_some_and(is_late) {
             return Err(Refusal::REPLACED);
         }
         known.or_else(|| self.make_room(now, history)).ok_or(Refusal::FULL)
@@ -111,20 +120,48 @@ impl<M: Memory> Hub<M> {
     /// Finds or frees a record. Forgotten is who has no reason to come back, else who never carried a
     /// frame, else who was unheard of for longest.
     fn make_room(&mut self, now: Instant, history: u64) -> Option<usize> {
-        let fresh = Peer::new(history, false, now, self.position());
-        if self.peers.push(fresh).is_ok() {
-            return Some(self.peers.len() - 1);
+        let number = self.peers.as_ref().len();
+        let joined = self.position();
+        let fresh = |number: usize| Peer::new(number as u16, now, joined);
+        if number < PEERS_MAX && self.queue.make_lanes(number + 1, self.policy.window) {
+            self.peers.reserve(number + 1);
+            if self.peers.add(fresh(number)) {
+                self.set_history(number, history);
+                return Some(number);
+            }
         }
         let queue = &self.queue;
         let (number, _) = self
             .peers
+            .as_ref()
             .iter()
             .enumerate()
             .filter(|(lane, peer)| peer.link.is_none() && !peer.dialled && queue.is_empty(*lane))
             .min_by_key(|(_, peer)| (peer.may_resume, peer.has_carried(), peer.last_used))?;
-        self.is_somebody_else(number);
         self.queue.forget_ghosts(number);
-        *self.peers.get_mut(number)? = fresh;
+        self.set_history(number, 0);
+        self.asks_with(number, ALL);
+        *self.peer_mut(number)? = fresh(number);
+        self.set_history(number, history);
         Some(number)
+    }
+
+    /// The record is of the peer with this history from now on.
+    pub(super) fn set_history(&mut self, number: usize, history: u64) {
+        let head = self.position();
+        let peers = self.peers.as_mut();
+        let own = number as u16;
+        let Some(after) = peers.get(number).map(|peer| peer.next_name) else { return };
+        if let Some(before) = peers.iter_mut().find(|peer| peer.next_name == own) {
+            before.next_name = after;
+        }
+        let is_other = |(other, peer): &(usize, &mut Peer)| {
+            *other != number && history != 0 && peer.history == history
+        };
+        let other = peers.iter_mut().enumerate().find(is_other);
+        let next_name = other.map_or(own, |(_, peer)| core::mem::replace(&mut peer.next_name, own));
+        if let Some(peer) = peers.get_mut(number) {
+            (peer.history, peer.named, peer.next_name) = (history, head, next_name);
+        }
     }
 }

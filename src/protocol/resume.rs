@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use super::filter::Filters;
-use super::history::{Cursor, Entry};
+use super::history::{Cursor, Entry, Origin};
 use super::hub::{Hub, Memory};
 use super::peer::{CameUp, Counters, Inbound, Outbound, Progress, total};
 use super::time::Instant;
@@ -21,7 +21,7 @@ impl<M: Memory> Hub<M> {
     pub(super) fn seen_of(&mut self, number: usize) -> Option<Seen> {
         // What is done is in the totals from here on, not in a receipt.
         while self.pop_done(number).is_some() {}
-        let peer = self.peers.get(number)?;
+        let peer = self.peer(number)?;
         let Inbound { started, progress, done, .. } = peer.inbound;
         // Who is known and has sent nothing yet is told so: a peer that hears nothing was forgotten.
         let is_known = peer.history != 0 && (peer.dialled || peer.links > 1);
@@ -41,16 +41,17 @@ impl<M: Memory> Hub<M> {
         if self.is_own(hello) {
             return Err(Refusal::LOOP);
         }
-        let known = self.peers.get(number).ok_or(Refusal::FULL)?;
+        self.settle(number);
+        let known = self.peer(number).ok_or(Refusal::FULL)?;
+        let is_known = known.links > 0 && known.history == hello.history;
         // What was counted for the peer was counted with its filters; others need a new process.
-        if known.links > 0 && known.history == hello.history && known.filters != filters {
+        if is_known && *self.asked_by(known) != filters {
             return Err(Refusal::PROTOCOL);
         }
+        let filter_use = self.filter_use(&filters).ok_or(Refusal::FULL)?;
         let lost = self.meet_other_names(number, hello.history)?;
         let is_new = self.meet(number, hello.history);
-        if let Some(peer) = self.peers.get_mut(number) {
-            peer.filters = filters;
-        }
+        self.asks_with(number, filter_use);
         if lost.is_some() || self.is_displaced(number) {
             self.begin_displaced(number, lost.unwrap_or(0));
         } else if self.is_unknown(number) {
@@ -60,7 +61,7 @@ impl<M: Memory> Hub<M> {
         }
         self.end_ring(now, number);
         let head = self.history.head();
-        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let peer = self.peer_mut(number).ok_or(Refusal::FULL)?;
         let outbound = &mut peer.outbound;
         outbound.window = hello.window;
         outbound.max_age_us = hello.max_age_us;
@@ -74,35 +75,36 @@ impl<M: Memory> Hub<M> {
         peer.features = hello.features;
         peer.links += 1;
         peer.last_used = now;
+        self.mark(number);
         Ok(())
     }
 
     /// Takes note of the peer's history; `true` if it is not the one we knew.
     pub(super) fn meet(&mut self, number: usize, history: u64) -> bool {
-        let Some(peer) = self.peers.get_mut(number) else { return false };
-        if peer.history == history {
+        self.settle(number);
+        let Some(peer) = self.peer_mut(number).filter(|peer| peer.history != history) else {
             return false;
-        }
+        };
         let had_one = peer.history != 0;
-        peer.history = history;
         if had_one {
             peer.restarts += 1;
             peer.outbound.receiver_lost();
-            self.is_somebody_else(number);
             self.restart_inbound(number);
         }
+        self.set_history(number, history);
+        self.mark(number);
         had_one
     }
 
     /// Whether nothing was ever sent to the peer under its present record, and we do not dial it.
     fn is_unknown(&self, number: usize) -> bool {
-        self.peers.get(number).is_some_and(|peer| peer.links == 0 && !peer.dialled)
+        self.peer(number).is_some_and(|peer| peer.links == 0 && !peer.dialled)
     }
 
     pub(super) fn restart_inbound(&mut self, number: usize) {
         while self.pop_done(number).is_some() {}
         self.queue.orphan(number);
-        if let Some(peer) = self.peers.get_mut(number) {
+        if let Some(peer) = self.peer_mut(number) {
             let Inbound { progress, done, before, .. } = peer.inbound;
             let before = before.plus(&Counters::of_stream(&progress, &done));
             peer.inbound = Inbound { before, ..Inbound::default() };
@@ -117,7 +119,7 @@ impl<M: Memory> Hub<M> {
                 let head = self.history.head();
                 let missed = head.position.checked_sub(seen.progress.position);
                 let missed = missed.filter(|_| seen.is_possible());
-                let outbound = self.peers.get_mut(number).map(|peer| &mut peer.outbound);
+                let outbound = self.peer_mut(number).map(|peer| &mut peer.outbound);
                 if let (Some(outbound), Some(missed)) = (outbound, missed) {
                     let lost = seen.progress.lost + missed;
                     let position = head.position;
@@ -139,7 +141,7 @@ impl<M: Memory> Hub<M> {
             }
             (None, From::Now) => (self.history.head(), 0),
         };
-        if let Some(peer) = self.peers.get_mut(number) {
+        if let Some(peer) = self.peer_mut(number) {
             peer.outbound.begin(cursor, if hello.seen.is_some() { missed } else { 0 });
         }
     }
@@ -147,7 +149,7 @@ impl<M: Memory> Hub<M> {
     /// Goes on with a stream: from where the receiver says it is, from its beginning if it has
     /// nothing of it, or, where its account cannot be ours, with a new stream from here.
     fn resume(&mut self, number: usize, hello: &Hello<'_>) {
-        let Some(peer) = self.peers.get(number) else { return };
+        let Some(peer) = self.peer(number) else { return };
         let outbound = peer.outbound;
         let seen = match hello.seen {
             Some(seen) => Some(seen).filter(|seen| seen.history == self.id()),
@@ -162,7 +164,7 @@ impl<M: Memory> Hub<M> {
             }),
         };
         let resumed = seen.and_then(|seen| self.rewound(outbound, &seen));
-        if let Some(peer) = self.peers.get_mut(number) {
+        if let Some(peer) = self.peer_mut(number) {
             match resumed {
                 Some(resumed) => peer.outbound = resumed,
                 None => peer.outbound.receiver_lost(),
@@ -216,7 +218,22 @@ impl<M: Memory> Hub<M> {
         self.wanted_between(number, cursor, near) + end.saturating_sub(near.max(cursor.position))
     }
 
+    /// Whether a frame of our history is meant for a peer.
     pub(super) fn is_for(&self, number: usize, entry: &Entry) -> bool {
-        self.peers.get(number).is_some_and(|peer| peer.wants(number, &self.filters, entry))
+        self.filters.passes(&entry.frame)
+            && self.passes_asked(number, entry)
+            && !self.is_own_frame(number, entry)
+    }
+
+    /// Whether a peer brought a frame of our history, by this record or another.
+    pub(super) fn is_own_frame(&self, number: usize, entry: &Entry) -> bool {
+        let Some(peer) = self.peer(number) else { return false };
+        match entry.origin {
+            Origin::Bus => false,
+            Origin::Peer(from) if usize::from(from) == number => entry.position >= peer.joined,
+            Origin::Peer(from) => {
+                self.peer(from.into()).is_some_and(|from| peer.has_brought(from, entry.position))
+            }
+        }
     }
 }

@@ -95,7 +95,7 @@ impl<M: Memory> Hub<M> {
     /// Whether a ring is possible: the bus has a way to others besides this link.
     pub(super) fn has_other_ways(&self, link: u32) -> bool {
         self.probes.has_siblings
-            || self.peers.iter().any(|peer| peer.link.is_some_and(|other| other != link))
+            || self.peers.as_ref().iter().any(|peer| peer.link.is_some_and(|other| other != link))
     }
 
     /// A probe for a link of ours that was up for `age`.
@@ -111,7 +111,7 @@ impl<M: Memory> Hub<M> {
 
     /// Whether one more probe of a peer's may be passed on in this second.
     pub(super) fn may_pass_probe(&mut self, now: Instant, number: usize) -> bool {
-        self.peers.get_mut(number).is_some_and(|peer| peer.probe_budget.take(now))
+        self.peer_mut(number).is_some_and(|peer| peer.probe_budget.take(now))
     }
 
     /// A probe came over a link that was up for `age` and that we dialled; or that the peer
@@ -151,14 +151,14 @@ impl<M: Memory> Hub<M> {
 
     /// A probe of this link's came back so late.
     fn wait_longer(&mut self, link: u32, took: Duration) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.link == Some(link)) {
+        if let Some(peer) = self.peers.as_mut().iter_mut().find(|peer| peer.link == Some(link)) {
             peer.probe_wait = peer.probe_wait.max(took * 2).min(PROBE_WAIT_MAX);
         }
     }
 
     /// How long the next link to a peer waits for its probe.
     pub(super) fn probe_wait(&self, number: usize) -> Duration {
-        self.peers.get(number).map_or(PROBE_WAIT, |peer| peer.probe_wait)
+        self.peer(number).map_or(PROBE_WAIT, |peer| peer.probe_wait)
     }
 
     /// The next probe to be passed on to `link`; `None`: to the other processes that have the bus

@@ -39,7 +39,8 @@ impl<M: Memory> Hub<M> {
     /// A peer's link has ended. `for_good`: it said that it will not come back.
     pub(super) fn leave(&mut self, now: Instant, number: usize, link: u32, for_good: bool) {
         self.note_news();
-        let Some(peer) = self.peers.get_mut(number).filter(|peer| peer.link == Some(link)) else {
+        self.settle(number);
+        let Some(peer) = self.peer_mut(number).filter(|peer| peer.link == Some(link)) else {
             return;
         };
         peer.link = None;
@@ -58,12 +59,12 @@ impl<M: Memory> Hub<M> {
         if !start.is_possible() {
             return Err(Refusal::PROTOCOL);
         }
-        let inbound = self.peers.get(number).ok_or(Refusal::FULL)?.inbound;
+        let inbound = self.peer(number).ok_or(Refusal::FULL)?.inbound;
         if inbound.started && !start.follows(&inbound.progress) {
             self.restart_inbound(number);
         }
         self.goes_on(number, start.frames)?;
-        let inbound = &mut self.peers.get_mut(number).ok_or(Refusal::FULL)?.inbound;
+        let inbound = &mut self.peer_mut(number).ok_or(Refusal::FULL)?.inbound;
         let known = inbound.progress;
         if start.frames != known.frames {
             return Err(Refusal::PROTOCOL);
@@ -75,7 +76,7 @@ impl<M: Memory> Hub<M> {
 
     /// The peer's position moves without frames.
     pub(super) fn skipped(&mut self, number: usize, skip: &Skip) -> Result<(), Refusal> {
-        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let peer = self.peer_mut(number).ok_or(Refusal::FULL)?;
         let add = |a: u64, b: u64| a.checked_add(b).ok_or(Refusal::PROTOCOL);
         let progress = peer.inbound.progress;
         let progress = Progress {
@@ -112,7 +113,7 @@ impl<M: Memory> Hub<M> {
         }
         if self.queue.held(number) + amount > self.policy().window as usize {
             let dropped = self.queue.drop_orphans(number);
-            if let Some(peer) = self.peers.get_mut(number) {
+            if let Some(peer) = self.peer_mut(number) {
                 let before = &mut peer.inbound.before;
                 *before = before.plus(&Counters { done: dropped, ..Counters::default() });
             }
@@ -120,7 +121,7 @@ impl<M: Memory> Hub<M> {
         if !self.queue.has_room(amount) {
             return Err(Refusal::FULL);
         }
-        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let peer = self.peer_mut(number).ok_or(Refusal::FULL)?;
         let (clock, progress) = (peer.clock, &mut peer.inbound.progress);
         let position = progress.position.checked_add(amount as u64).ok_or(Refusal::PROTOCOL)?;
         progress.position = position;
@@ -154,7 +155,7 @@ impl<M: Memory> Hub<M> {
     pub(super) fn pop_done(&mut self, number: usize) -> Option<Outcome> {
         loop {
             let Done { outcome, orphan } = self.queue.pop_done(number)?;
-            let peer = self.peers.get_mut(number)?;
+            let peer = self.peer_mut(number)?;
             peer.note_carried(outcome);
             let inbound = &mut peer.inbound;
             if !orphan {
@@ -167,7 +168,7 @@ impl<M: Memory> Hub<M> {
 
     /// A link to a peer begins with its greeting.
     pub(super) fn clock_greeted(&mut self, now: Instant, number: usize, clock_us: u64) {
-        if let Some(peer) = self.peers.get_mut(number) {
+        if let Some(peer) = self.peer_mut(number) {
             peer.heard_us = peer.heard_us.max(clock_us);
             peer.clock.greeted(now, clock_us);
         }
@@ -183,7 +184,7 @@ impl<M: Memory> Hub<M> {
         clock_us: u64,
     ) {
         let head = self.position();
-        let Some(peer) = self.peers.get_mut(number) else { return };
+        let Some(peer) = self.peer_mut(number) else { return };
         if let Some(stood) = peer.clock.may_have_stood(now, sent, clock_us) {
             peer.outbound.uncounted.add(head, stood);
         }
@@ -191,7 +192,7 @@ impl<M: Memory> Hub<M> {
 
     /// A peer says what its clock shows, and when it had heard of ours.
     pub(super) fn clock_heard(&mut self, now: Instant, number: usize, ping: &Ping) {
-        let Some(peer) = self.peers.get_mut(number) else { return };
+        let Some(peer) = self.peer_mut(number) else { return };
         peer.heard_us = peer.heard_us.max(ping.clock_us);
         let stood = peer.clock.arrived(now, ping.clock_us);
         if ping.echo_us > 0 {
@@ -207,17 +208,17 @@ impl<M: Memory> Hub<M> {
 
     /// Whether it is known well enough what a peer's clock says in terms of ours.
     pub(super) fn knows_clock(&self, number: usize) -> bool {
-        self.peers.get(number).is_some_and(|peer| peer.clock.is_settled())
+        self.peer(number).is_some_and(|peer| peer.clock.is_settled())
     }
 
     /// The link a peer has now.
     pub(super) fn link_of(&self, number: usize) -> Option<u32> {
-        self.peers.get(number).and_then(|peer| peer.link)
+        self.peer(number).and_then(|peer| peer.link)
     }
 
     /// The peer's bus has this age limit now (microseconds; 0: none).
     pub(super) fn peer_max_age(&mut self, number: usize, max_age_us: u64) {
-        if let Some(peer) = self.peers.get_mut(number) {
+        if let Some(peer) = self.peer_mut(number) {
             peer.outbound.max_age_us = max_age_us;
         }
     }
@@ -265,7 +266,7 @@ impl<M: Memory> Hub<M> {
 
     /// The peer says what became of frames we sent, in their order.
     pub(super) fn receipt_of(&mut self, number: usize, mut runs: &[u8]) -> Result<(), Refusal> {
-        let peer = self.peers.get_mut(number).ok_or(Refusal::FULL)?;
+        let peer = self.peer_mut(number).ok_or(Refusal::FULL)?;
         while !runs.is_empty() {
             let ((outcome, amount), rest) =
                 postcard::take_from_bytes::<(Outcome, u16)>(runs).map_err(|_| Refusal::PROTOCOL)?;
@@ -283,7 +284,8 @@ impl<M: Memory> Hub<M> {
 
     /// Writes `Start` for a peer as a message; 0 if it wants no frames.
     pub(super) fn start(&mut self, number: usize, out: &mut [u8]) -> usize {
-        match self.peers.get_mut(number).map(|peer| &mut peer.outbound) {
+        self.settle(number);
+        match self.peer_mut(number).map(|peer| &mut peer.outbound) {
             Some(outbound) if outbound.wanted => {
                 outbound.told = outbound.progress;
                 write(&Message::Start(outbound.progress), out)
@@ -300,7 +302,8 @@ impl<M: Memory> Hub<M> {
         stamps: &mut Stamps,
         out: &mut [u8],
     ) -> usize {
-        let has_room = self.peers.get(number).is_some_and(|peer| peer.outbound.room() > 0);
+        self.settle(number);
+        let has_room = self.peer(number).is_some_and(|peer| peer.outbound.room() > 0);
         let Some(entry) = self.next_for(now, number).filter(|_| has_room) else {
             return self.skip(number, false, out);
         };
@@ -308,7 +311,7 @@ impl<M: Memory> Hub<M> {
         if skip > 0 {
             return skip;
         }
-        let offset_us = self.peers.get(number).map(|peer| peer.outbound.offset_us(&entry));
+        let offset_us = self.peer(number).map(|peer| peer.outbound.offset_us(&entry));
         if let Some(offset_us) = offset_us.filter(|_| stamps.offset_us != offset_us) {
             stamps.offset_us = Some(offset_us);
             return write(&Message::Clock(offset_us), out);
@@ -318,9 +321,9 @@ impl<M: Memory> Hub<M> {
 
     /// The frame the peer is to be sent next, with the cursor at it; counts what is passed over.
     pub(super) fn next_for(&mut self, now: Instant, number: usize) -> Option<Entry> {
-        self.peers.get_mut(number)?.outbound.looks_on = false;
+        self.peer_mut(number)?.outbound.looks_on = false;
         for _ in 0..LOOK_MAX {
-            let outbound = self.peers.get(number)?.outbound;
+            let outbound = self.peer(number)?.outbound;
             if !outbound.wanted {
                 return None;
             }
@@ -330,27 +333,27 @@ impl<M: Memory> Hub<M> {
             if is_for && !outbound.is_stale(now, &entry) {
                 return Some(entry);
             }
-            let outbound = &mut self.peers.get_mut(number)?.outbound;
+            let outbound = &mut self.peer_mut(number)?.outbound;
             outbound.cursor = cursor;
             outbound.progress.position = cursor.position;
             outbound.progress.stale += u64::from(is_for);
-            if is_for && let Some(peer) = self.peers.get_mut(number) {
+            if is_for && let Some(peer) = self.peer_mut(number) {
                 peer.came_up.passes(entry.position);
             }
         }
-        self.peers.get_mut(number)?.outbound.looks_on = true;
+        self.peer_mut(number)?.outbound.looks_on = true;
         None
     }
 
     /// Whether the search for the peer's next frame is to go on at once.
     pub(super) fn looks_on(&self, number: usize) -> bool {
-        self.peers.get(number).is_some_and(|peer| peer.outbound.looks_on)
+        self.peer(number).is_some_and(|peer| peer.outbound.looks_on)
     }
 
     /// Writes what was passed over since the peer was last told; 0 if that is nothing, or only a
     /// position that can wait for the next frame.
     fn skip(&mut self, number: usize, frame_follows: bool, out: &mut [u8]) -> usize {
-        let Some(peer) = self.peers.get_mut(number) else { return 0 };
+        let Some(peer) = self.peer_mut(number) else { return 0 };
         let (progress, told) = (peer.outbound.progress, peer.outbound.told);
         let skip = Skip {
             positions: progress.position.saturating_sub(told.position),
@@ -367,7 +370,7 @@ impl<M: Memory> Hub<M> {
 
     /// Writes as many frames that follow each other as fit; joins only what is there already.
     fn batch(&mut self, now: Instant, number: usize, stamps: &mut Stamps, out: &mut [u8]) -> usize {
-        let Some(peer) = self.peers.get(number) else { return 0 };
+        let Some(peer) = self.peer(number) else { return 0 };
         let (mut outbound, mut came_up) = (peer.outbound, peer.came_up);
         let mut frames = [0; FRAMES_MAX];
         let mut used = 0;
@@ -392,7 +395,7 @@ impl<M: Memory> Hub<M> {
             came_up.passes(entry.position);
         }
         outbound.told = outbound.progress;
-        if let Some(peer) = self.peers.get_mut(number) {
+        if let Some(peer) = self.peer_mut(number) {
             (peer.outbound, peer.came_up) = (outbound, came_up);
         }
         frames.get(..used).map_or(0, |frames| write(&Message::Frames(frames), out))
@@ -400,7 +403,7 @@ impl<M: Memory> Hub<M> {
 
     /// Whether the peer has everything and has said what became of it.
     pub(super) fn is_delivered(&self, number: usize) -> bool {
-        self.peers.get(number).is_none_or(|peer| {
+        self.settled(number).is_none_or(|peer| {
             let outbound = &peer.outbound;
             let (now, told) = (outbound.progress, outbound.told);
             !outbound.wanted

@@ -18,7 +18,7 @@ pub const VERSION: u8 = 1;
 /// Preamble: magic, version, mode (0: plain), key name (none: length 0).
 pub const PREAMBLE_SIZE: usize = MAGIC.len() + 3;
 /// Most bytes of a message, without the record's length. Chosen because a batch of 300 classic
-/// frames spreads the packet's headers thin, and buffers for 64 links stay below 1 MiB.
+/// frames spreads the packet's headers thin, and 64 links read into 256 KiB.
 pub const MESSAGE_MAX: usize = 4096;
 /// Most bytes of a record's length: a varint of at most 14 bits.
 pub const LENGTH_MAX: usize = 2;

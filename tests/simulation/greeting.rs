@@ -2,10 +2,12 @@
 
 use core::cell::Cell;
 
-use canspan::gateway::HeapSlots;
+use canspan::gateway::{HeapSlots, HeapTable};
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
-use canspan::protocol::{Ended, Frame, Hub, Id, Link, LinkOptions, Memory, Place, RECORD_MAX};
+use canspan::protocol::{
+    Ended, FilterUse, Frame, Hub, Id, Lane, Link, LinkOptions, Memory, Peer, Place, RECORD_MAX,
+};
 
 thread_local! {
     /// How often any history was looked at.
@@ -33,6 +35,9 @@ struct Counting;
 impl Memory for Counting {
     type Blocks = Counted;
     type Slots = HeapSlots;
+    type Peers = HeapTable<Peer>;
+    type Lanes = HeapTable<Lane>;
+    type FilterUses = HeapTable<FilterUse>;
 }
 
 fn hub(id: u64, history: usize) -> Vec<Hub<Counting>> {

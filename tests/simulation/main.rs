@@ -11,6 +11,7 @@ mod chains;
 mod clocks;
 mod connection;
 mod controller;
+mod crowd;
 mod echoes;
 mod ends;
 mod greeting;

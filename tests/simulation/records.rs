@@ -2,12 +2,12 @@
 
 use canspan::gateway::Heap;
 use canspan::protocol::wire::BusState;
-use canspan::protocol::{Ended, Frame, Hub, Id, Link, LinkOptions, Outcome, Place};
+use canspan::protocol::{Ended, Frame, Hub, Id, Link, LinkOptions, Outcome, PEERS_MAX, Place};
 
 use crate::ends::{BOARD, PC, Rig};
 
 /// As many as a board remembers.
-const STRANGERS: u64 = 96;
+const STRANGERS: u64 = PEERS_MAX as u64;
 
 /// Somebody else greets the board, brings some frames, and leaves.
 fn stranger(rig: &mut Rig, id: u64, frames: u64) {

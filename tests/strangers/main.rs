@@ -30,7 +30,7 @@ use talk::{hello, record};
 /// How long what should happen at once may take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 /// Places for links, and how many of them strangers from one address leave to others.
-const LINKS_MAX: usize = 64;
+const LINKS_MAX: usize = canspan::protocol::LINKS_MAX;
 const OTHERS_MIN: usize = 8;
 
 /// A running canspan and what it has logged; killed when dropped.

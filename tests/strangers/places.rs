@@ -74,8 +74,8 @@ fn one_address_leaves_places_to_others() {
     for number in 0..LINKS_MAX - OTHERS_MIN {
         assert_eq!(admit(2, 100 + number as u64), Ok(()), "number {number}");
     }
-    assert_eq!(admit(2, 999), Err(Refusal::FULL));
-    assert_eq!(admit(3, 1000), Ok(()));
+    assert_eq!(admit(2, 9_000), Err(Refusal::FULL));
+    assert_eq!(admit(3, 9_001), Ok(()));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn known_peer_comes_in_though_one_address_holds_most_places() {
     assert!(others.len() <= LINKS_MAX - 8, "{} links from one address", others.len());
     for number in 0..8 {
         let mut other = from(3, at);
-        other.join("b", 2000 + number);
+        other.join("b", 9_000 + number);
         other.carry();
         others.push(other);
     }

@@ -4,9 +4,9 @@ use super::super::clock::WallClock;
 use super::super::memory::Heap;
 use super::{Interface, RECHECK};
 use crate::bus::{self, Received, is_overrun};
+use crate::protocol::Hub;
 use crate::protocol::time::Instant;
 use crate::protocol::wire::BusState;
-use crate::protocol::{Hub, Outcome};
 
 /// Batches read in one turn of the loop, so that a flood on one bus does not hold up the others.
 const BATCHES_MAX: usize = 8;
@@ -150,8 +150,7 @@ impl Interface {
     /// While frames come or go: reads the kernel's counters, and tells of what went wrong since.
     fn account(&mut self, now: Instant, hub: &mut Hub<Heap>) {
         self.settle(hub);
-        let unconfirmed = hub.peers().map(|(_, peer)| peer.received.of(Outcome::Unconfirmed));
-        self.account.unconfirmed_are(unconfirmed.sum());
+        self.account.unconfirmed_are(hub.frames_unconfirmed());
         let name = &self.name;
         if let Some(count) = self.account.unconfirmed.take(now) {
             let why = match (self.mode.one_shot, hub.policy().is_virtual) {

@@ -20,8 +20,9 @@ use core::time::Duration;
 
 use heapless::Deque;
 
-use super::{HANDED_MAX, Outcome, Queue, Rules, Slots, State};
+use super::{HANDED_MAX, Lane, Outcome, Queue, Rules, Slot, State};
 use crate::protocol::frame::Frame;
+use crate::protocol::table::Table;
 use crate::protocol::time::Instant;
 
 /// How long an echo may be overdue before it counts as lost. Chosen: a frame waits for its turn on
@@ -57,13 +58,13 @@ const GHOSTS_MAX: usize = 128;
 #[derive(Clone, Copy, Debug)]
 struct Ghost {
     frame: Frame,
-    lane: u8,
+    lane: u16,
 }
 
 /// The frames in the kernel's hands, oldest first.
 #[derive(Debug)]
 pub(super) struct Handed {
-    order: Deque<u16, HANDED_MAX>,
+    order: Deque<u32, HANDED_MAX>,
     /// How many there may be on a real bus.
     limit: usize,
     last_echo: Instant,
@@ -105,7 +106,7 @@ impl Handed {
     }
 }
 
-impl<S: Slots> Queue<S> {
+impl<S: Table<Slot>, L: Table<Lane> + Default> Queue<S, L> {
     /// How many more frames the kernel may be given now.
     pub(super) fn handed_room(&mut self, now: Instant, rules: Rules) -> usize {
         self.handed.note(now);
@@ -122,8 +123,8 @@ impl<S: Slots> Queue<S> {
     }
 
     /// The kernel took this frame.
-    pub(super) fn hand_over(&mut self, now: Instant, number: u16) {
-        if let Some(slot) = self.slots.as_mut().get_mut(usize::from(number)) {
+    pub(super) fn hand_over(&mut self, now: Instant, number: u32) {
+        if let Some(slot) = self.slots.as_mut().get_mut(number as usize) {
             slot.state = State::Handed { at: now, overtaken: 0 };
         }
         let _ = self.handed.order.push_back(number);
@@ -136,7 +137,7 @@ impl<S: Slots> Queue<S> {
         outcome: Outcome,
         rules: Rules,
     ) -> Option<usize> {
-        let same = |number: &u16| {
+        let same = |number: &u32| {
             self.slot(*number).and_then(|s| s.frame.as_ref()).is_some_and(|f| f.is_echoed_by(frame))
         };
         let Some(index) = self.handed.order.iter().position(same) else {
@@ -146,7 +147,7 @@ impl<S: Slots> Queue<S> {
         self.handed.given_up = 0;
         self.handed.limit = (self.handed.limit + 1).min(HANDED_MAX);
         let number = self.take_handed(index)?;
-        let slot = self.slots.as_mut().get_mut(usize::from(number))?;
+        let slot = self.slots.as_mut().get_mut(number as usize)?;
         let State::Handed { at, .. } = slot.state else { return None };
         slot.state = State::Done(outcome);
         let lane = usize::from(slot.lane);
@@ -173,15 +174,16 @@ impl<S: Slots> Queue<S> {
 
     /// Ends the frames in the kernel's hands for which `is_over` holds. Their echo may still come.
     fn end_handed(&mut self, outcome: Outcome, mut is_over: impl FnMut(Instant, &mut u16) -> bool) {
-        let Self { slots, handed: Handed { order, ghosts, .. }, .. } = self;
+        let Self { slots, unconfirmed, handed: Handed { order, ghosts, .. }, .. } = self;
         let slots = slots.as_mut();
         order.retain(|number| {
-            let Some(slot) = slots.get_mut(usize::from(*number)) else { return false };
+            let Some(slot) = slots.get_mut(*number as usize) else { return false };
             let State::Handed { at, overtaken } = &mut slot.state else { return false };
             if !is_over(*at, overtaken) {
                 return true;
             }
             slot.state = State::Done(outcome);
+            *unconfirmed += u64::from(outcome == Outcome::Unconfirmed);
             if let Some(frame) = slot.frame {
                 if ghosts.is_full() {
                     ghosts.pop_front();
@@ -218,6 +220,11 @@ impl<S: Slots> Queue<S> {
     /// Whether the kernel or the queue has frames of ours.
     pub(in crate::protocol) fn is_busy(&self) -> bool {
         !self.handed.is_empty() || self.waiting > 0
+    }
+
+    /// Frames that ended unconfirmed so far.
+    pub(in crate::protocol) fn unconfirmed(&self) -> u64 {
+        self.unconfirmed
     }
 
     /// The kernel dropped frames before we read them: echoes may be among them.
@@ -302,7 +309,7 @@ impl<S: Slots> Queue<S> {
         self.handed.given_up = 0;
     }
 
-    fn take_handed(&mut self, index: usize) -> Option<u16> {
+    fn take_handed(&mut self, index: usize) -> Option<u32> {
         let order = &mut self.handed.order;
         // In order nearly always.
         if index == 0 {

@@ -12,7 +12,6 @@
 //!
 //! What waits behind late frames of its lane is late, too, until the lane is empty.
 
-use super::PEERS_MAX;
 use crate::protocol::time::Instant;
 
 /// Frames that may be put on the bus at once. Chosen: a quarter of what a reader has room for, so that it
@@ -30,20 +29,41 @@ const TURN: u64 = 16;
 /// Microseconds over which a bus' frames are counted.
 const COUNTED_US: u64 = 1_000_000;
 
-/// Frames by stamp: since when they are counted, how many, and how many in the time before.
+/// A lane's frames by stamp: since when they are counted, how many, and how many in the time before.
 #[derive(Clone, Copy, Debug)]
-struct Count {
+pub(super) struct Count {
     since_us: u64,
     count: u64,
     before: u64,
+}
+
+impl Count {
+    pub(super) const NONE: Self = Self { since_us: 0, count: 0, before: 0 };
+
+    /// A frame with this stamp came.
+    pub(super) fn note(&mut self, stamp_us: u64) {
+        let passed_us = stamp_us.wrapping_sub(self.since_us);
+        if passed_us >= COUNTED_US {
+            // A clock that was set back, or a silent bus: the time before tells nothing.
+            let is_next = passed_us < 2 * COUNTED_US;
+            self.before = if is_next { self.count } else { 0 };
+            (self.since_us, self.count) = (stamp_us, 0);
+        }
+        self.count += 1;
+    }
+
+    /// Nanoseconds between the lane's frames now; at least one.
+    fn interval_ns(&self, is_late: bool) -> u64 {
+        let least = if is_late { LATE_RATE } else { LIVE_RATE };
+        let rate = self.count.max(self.before).saturating_mul(FACTOR).max(least);
+        (1_000_000_000 / rate).max(1)
+    }
 }
 
 /// A token bucket in the form of the generic cell rate algorithm (ITU-T I.371): the time at which a
 /// stream of evenly spaced frames would be where this one is.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Of each lane: the stamps of two buses, or of old frames and new ones, say nothing of each other.
-    counts: [Count; PEERS_MAX],
     /// Live frames do not wait for the late ones of another lane.
     live_ns: u64,
     late_ns: u64,
@@ -53,34 +73,12 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        let none = Count { since_us: 0, count: 0, before: 0 };
-        Self { counts: [none; PEERS_MAX], live_ns: 0, late_ns: 0, held_until: None }
-    }
-
-    /// A frame with this stamp came.
-    pub(super) fn note(&mut self, lane: usize, stamp_us: u64) {
-        let Some(of) = self.counts.get_mut(lane) else { return };
-        let passed_us = stamp_us.wrapping_sub(of.since_us);
-        if passed_us >= COUNTED_US {
-            // A clock that was set back, or a silent bus: the time before tells nothing.
-            let is_next = passed_us < 2 * COUNTED_US;
-            of.before = if is_next { of.count } else { 0 };
-            (of.since_us, of.count) = (stamp_us, 0);
-        }
-        of.count += 1;
-    }
-
-    /// Nanoseconds between frames now; at least one.
-    fn interval_ns(&self, lane: usize, is_late: bool) -> u64 {
-        let least = if is_late { LATE_RATE } else { LIVE_RATE };
-        let shown = self.counts.get(lane).map_or(0, |of| of.count.max(of.before));
-        let rate = shown.saturating_mul(FACTOR).max(least);
-        (1_000_000_000 / rate).max(1)
+        Self { live_ns: 0, late_ns: 0, held_until: None }
     }
 
     /// Whether a frame may go now.
-    pub(super) fn may_go(&self, now: Instant, lane: usize, is_late: bool) -> bool {
-        let latest_ns = nanoseconds(now) + (BURST - 1) * self.interval_ns(lane, is_late);
+    pub(super) fn may_go(&self, now: Instant, shown: &Count, is_late: bool) -> bool {
+        let latest_ns = nanoseconds(now) + (BURST - 1) * shown.interval_ns(is_late);
         self.expected_ns(is_late) <= latest_ns
     }
 
@@ -89,15 +87,15 @@ impl Pace {
     }
 
     /// A frame goes.
-    pub(super) fn goes(&mut self, now: Instant, lane: usize, is_late: bool) {
-        let interval_ns = self.interval_ns(lane, is_late);
+    pub(super) fn goes(&mut self, now: Instant, shown: &Count, is_late: bool) {
+        let interval_ns = shown.interval_ns(is_late);
         let expected_ns = if is_late { &mut self.late_ns } else { &mut self.live_ns };
         *expected_ns = (*expected_ns).max(nanoseconds(now)) + interval_ns;
     }
 
     /// A frame has to wait.
-    pub(super) fn hold(&mut self, lane: usize, is_late: bool) {
-        let ahead_ns = (BURST - TURN) * self.interval_ns(lane, is_late);
+    pub(super) fn hold(&mut self, shown: &Count, is_late: bool) {
+        let ahead_ns = (BURST - TURN) * shown.interval_ns(is_late);
         let at_ns = self.expected_ns(is_late).saturating_sub(ahead_ns);
         let at = Instant::from_micros(at_ns.div_ceil(1_000));
         self.held_until = Instant::earliest(self.held_until, Some(at));
@@ -114,13 +112,13 @@ mod tests {
 
     /// How many of a backlog of `count`, which was seen `gap_us` apart, have gone by each millisecond.
     fn drained(count: u64, gap_us: u64, is_late: bool) -> std::vec::Vec<u64> {
-        let mut pace = Pace::new();
-        (0..count).for_each(|frame| pace.note(0, 5_000_000 + frame * gap_us));
+        let (mut pace, mut shown) = (Pace::new(), Count::NONE);
+        (0..count).for_each(|frame| shown.note(5_000_000 + frame * gap_us));
         let (mut gone, mut all) = (0, std::vec::Vec::new());
         for millisecond in 0..60_000 {
             let now = Instant::from_micros(1_000_000 + millisecond * 1_000);
-            while gone < count && pace.may_go(now, 0, is_late) {
-                pace.goes(now, 0, is_late);
+            while gone < count && pace.may_go(now, &shown, is_late) {
+                pace.goes(now, &shown, is_late);
                 gone += 1;
             }
             all.push(gone);
@@ -150,12 +148,12 @@ mod tests {
     fn a_live_stream_is_never_held_up() {
         // A full bus at 1 Mbit/s, the shortest frames there are, and some more than that.
         for gap_us in [115, 47, 32] {
-            let mut pace = Pace::new();
+            let (mut pace, mut shown) = (Pace::new(), Count::NONE);
             for frame in 0..50_000 {
                 let now = Instant::from_micros(5_000_000 + frame * gap_us);
-                pace.note(0, now.as_micros());
-                assert!(pace.may_go(now, 0, false), "frame {frame}, {gap_us} us apart");
-                pace.goes(now, 0, false);
+                shown.note(now.as_micros());
+                assert!(pace.may_go(now, &shown, false), "frame {frame}, {gap_us} us apart");
+                pace.goes(now, &shown, false);
             }
         }
     }
@@ -163,14 +161,14 @@ mod tests {
     #[test]
     fn a_flood_of_a_virtual_bus_goes_on_as_it_came() {
         // 100,000 frames/s: after the first second nothing waits.
-        let mut pace = Pace::new();
+        let (mut pace, mut shown) = (Pace::new(), Count::NONE);
         let (mut waiting, mut most) = (0_u64, 0);
         for frame in 0..300_000 {
             let now = Instant::from_micros(5_000_000 + frame * 10);
-            pace.note(0, now.as_micros());
+            shown.note(now.as_micros());
             waiting += 1;
-            while waiting > 0 && pace.may_go(now, 0, false) {
-                pace.goes(now, 0, false);
+            while waiting > 0 && pace.may_go(now, &shown, false) {
+                pace.goes(now, &shown, false);
                 waiting -= 1;
             }
             most = most.max(waiting);

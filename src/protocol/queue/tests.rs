@@ -20,8 +20,17 @@ const PASSIVE: Rules = Rules { is_active: false, ..REAL };
 const VIRTUAL: Rules = Rules { is_virtual: true, ..REAL };
 const TIMES: Times = Times { stamp_us: 0, born: NOW, is_late: true };
 
+type Small = Queue<Vec<Slot, 64>, Lanes>;
+type Lanes = Vec<Lane, 10>;
+
+fn with_lanes<S: Table<Slot>>(slots: S) -> Queue<S, Lanes> {
+    let mut queue = Queue::new(slots);
+    assert!(queue.make_lanes(10, 64));
+    queue
+}
+
 /// A queue whose bus has just shown that it takes frames.
-fn warm(lanes: &[(usize, &[u8])]) -> Queue<Vec<Slot, 64>> {
+fn warm(lanes: &[(usize, &[u8])]) -> Small {
     let mut queue = queue(&[(9, &[0xE0; 20])]);
     while !offer(&mut queue, 16).is_empty() {
         queue.taken(NOW, 1);
@@ -32,7 +41,7 @@ fn warm(lanes: &[(usize, &[u8])]) -> Queue<Vec<Slot, 64>> {
     queue
 }
 
-fn push(queue: &mut Queue<Vec<Slot, 64>>, lanes: &[(usize, &[u8])]) {
+fn push(queue: &mut Small, lanes: &[(usize, &[u8])]) {
     for (lane, numbers) in lanes {
         for number in *numbers {
             assert!(queue.push(*lane, frame(*number), TIMES, None));
@@ -40,17 +49,17 @@ fn push(queue: &mut Queue<Vec<Slot, 64>>, lanes: &[(usize, &[u8])]) {
     }
 }
 
-fn outcomes(queue: &mut Queue<Vec<Slot, 64>>) -> std::vec::Vec<Outcome> {
+fn outcomes(queue: &mut Small) -> std::vec::Vec<Outcome> {
     core::iter::from_fn(|| queue.pop_done(0)).map(|done| done.outcome).collect()
 }
 
-fn queue(lanes: &[(usize, &[u8])]) -> Queue<Vec<Slot, 64>> {
-    let mut queue = Queue::new(Vec::<_, 64>::new());
+fn queue(lanes: &[(usize, &[u8])]) -> Small {
+    let mut queue = with_lanes(Vec::<_, 64>::new());
     push(&mut queue, lanes);
     queue
 }
 
-fn offer(queue: &mut Queue<Vec<Slot, 64>>, handed_max: usize) -> std::vec::Vec<u8> {
+fn offer(queue: &mut Small, handed_max: usize) -> std::vec::Vec<u8> {
     let mut out = [frame(0); 16];
     let count = queue.offer(NOW, Rules { handed_max, ..REAL }, &mut out);
     out[..count].iter().map(|frame| frame.data()[0]).collect()
@@ -271,7 +280,7 @@ fn a_frame_the_interface_dropped_may_still_come() {
 #[test]
 fn late_frames_are_offered_at_a_pace() {
     let numbers: std::vec::Vec<u8> = (0..60).collect();
-    let mut queue = Queue::new(Vec::<_, 512>::new());
+    let mut queue = with_lanes(Vec::<_, 512>::new());
     for round in 0..5_u64 {
         for number in &numbers {
             let stamp_us = (round * 60 + u64::from(*number)) * 2_000;
@@ -333,7 +342,7 @@ fn passive_controller_on_a_living_bus_is_used_again() {
 /// A board whose frames are late, and one with a live frame every so many milliseconds, on one bus for ten seconds.
 /// Returns how many of the first went out, and how long one of the second waited at most, in milliseconds.
 fn two_boards(late_gap_us: u64, live_every_ms: u64) -> (u64, u64) {
-    let mut queue = Queue::new(Vec::<_, 512>::new());
+    let mut queue = with_lanes(Vec::<_, 512>::new());
     let rules = Rules { paced: true, handed_max: 256, ..VIRTUAL };
     let (mut late, mut made, mut longest) = (0, 0, 0);
     let mut waiting = std::collections::VecDeque::new();
@@ -383,7 +392,7 @@ fn backlog_is_caught_up_with_beside_a_live_board() {
 
 #[test]
 fn held_frames_ask_for_no_turn_while_nothing_is_offered() {
-    let mut queue = Queue::new(Vec::<_, 512>::new());
+    let mut queue = with_lanes(Vec::<_, 512>::new());
     for number in 0..200_u64 {
         let times = Times { stamp_us: number * 2_000, ..TIMES };
         assert!(queue.push(0, frame(number as u8), times, None));
@@ -404,7 +413,7 @@ fn held_frames_ask_for_no_turn_while_nothing_is_offered() {
 #[test]
 fn live_frames_behind_a_backlog_come_at_its_pace() {
     // 1,000 frames/s, and a second of them has waited.
-    let mut queue = Queue::new(Vec::<_, 4096>::new());
+    let mut queue = with_lanes(Vec::<_, 4096>::new());
     let rules = Rules { paced: true, handed_max: 256, ..VIRTUAL };
     let mut went = std::vec::Vec::new();
     for ms in 0..3_000_u64 {
