@@ -12,6 +12,8 @@ use std::io;
 
 pub use failure::{Failure, not_written};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::bus::Settings;
 use crate::bus::sim::{SimError, Source};
 use crate::cli::{BusSpec, Command, Limits, MaxAge};
@@ -41,7 +43,16 @@ pub fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn gateway(options: LinkOptions) -> Result<Gateway, String> {
+    raise_descriptor_limit();
     Gateway::new(options).map_err(|error: io::Error| format!("cannot start: {error}"))
+}
+
+/// Lets the process have as many descriptors as it may: each link is one, and the usual soft limit, 1,024, is there for
+/// programs that use select(2).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused it has what it had.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn link_options(limits: &Limits) -> LinkOptions {
