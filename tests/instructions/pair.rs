@@ -7,8 +7,8 @@ use canspan::protocol::history::{BLOCK_SIZE, Cursor, History, Origin};
 use canspan::protocol::time::Instant;
 use canspan::protocol::wire::BusState;
 use canspan::protocol::{
-    Frame, Hub, Id, Link, LinkOptions, Memory, OFFER_MAX, Outcome, Place, Policy, RECEIPT_INTERVAL,
-    RECORD_MAX, Role, Slot,
+    FilterUse, Frame, Hub, Id, Lane, Link, LinkOptions, Memory, OFFER_MAX, Outcome, Peer, Place,
+    Policy, RECEIPT_INTERVAL, RECORD_MAX, Role, Slot,
 };
 
 /// Microseconds between two frames: a bus at 500 kbit/s with a load of two thirds.
@@ -116,6 +116,9 @@ pub struct Fixed;
 impl Memory for Fixed {
     type Blocks = Vec<u8>;
     type Slots = heapless::Vec<Slot, 512>;
+    type Peers = heapless::Vec<Peer, 4>;
+    type Lanes = heapless::Vec<Lane, 4>;
+    type FilterUses = heapless::Vec<FilterUse, 4>;
 }
 
 /// One end of a link.
