@@ -99,8 +99,9 @@ impl Gateway {
         if core::mem::take(&mut self.waiter.interfaces) {
             // Whatever it said: the buses look for themselves.
             let _ = self.watch.as_mut().map(crate::bus::LinkWatch::drain);
-            for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
+            for (number, (bus, hub)) in self.buses.iter_mut().zip(&mut self.hubs).enumerate() {
                 bus.check(self.now, hub);
+                self.to_write.set(number);
             }
         }
         for number in self.waiter.siblings.take() {
@@ -158,15 +159,18 @@ impl Gateway {
         for number in 0..self.buses.len() {
             self.handle_bus_timeout(now, number);
         }
-        let Self { sessions, hubs, .. } = self;
+        let Self { sessions, hubs, to_write, .. } = self;
         let mut due = SessionMarks::default();
         sessions.timers.take_due(now, |number| due.set(number));
         for number in due.take() {
-            if let Some(session) = sessions.get_mut(number) {
-                session.handle_timeout(now, hubs);
-                sessions.to_write.set(number);
-                sessions.touched.set(number);
+            let Some(session) = sessions.get_mut(number) else { continue };
+            session.handle_timeout(now, hubs);
+            // What was kept while the link waited may be for the bus.
+            if let Some(place) = session.link.place() {
+                to_write.set(place.hub);
             }
+            sessions.to_write.set(number);
+            sessions.touched.set(number);
         }
         for dialler in &mut self.diallers {
             dialler.catch_up(now);
@@ -205,19 +209,18 @@ impl Gateway {
         Ok(())
     }
 
-    /// Marks whom the news of each hub concern: its bus and its links.
+    /// Marks the links that the news of each hub concern. Its bus is marked by whoever gives it frames, or hears that
+    /// it may take some again.
     fn spread_news(&mut self) {
         for (number, (hub, asked)) in self.hubs.iter().zip(&mut self.asked_for).enumerate() {
             let news = hub.news();
             if core::mem::replace(asked, news) != news {
-                self.to_write.set(number);
                 self.sessions.mark_members(number);
             }
         }
     }
 
     fn write_buses(&mut self) {
-        self.spread_news();
         for number in self.to_write.take() {
             let Some((bus, hub)) = self.buses.get_mut(number).zip(self.hubs.get_mut(number)) else {
                 continue;

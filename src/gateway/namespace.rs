@@ -69,8 +69,9 @@ impl Gateway {
         if namespace.is_there() {
             self.move_in(now, &namespace)?;
         }
-        for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
+        for (number, (bus, hub)) in self.buses.iter_mut().zip(&mut self.hubs).enumerate() {
             bus.check(now, hub);
+            self.to_write.set(number);
         }
         Ok(())
     }
