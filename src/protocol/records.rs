@@ -2,7 +2,7 @@
 
 use super::hub::{Hub, Memory};
 use super::link::Admission;
-use super::peer::{Also, CameUp, Peer};
+use super::peer::{Also, CameUp, Peer, Uncounted};
 use super::policy::Role;
 use super::time::Instant;
 use super::wire::{FEATURE_OWNER, FEATURE_PROBE, FEATURE_RELAY, Hello, Refusal};
@@ -28,6 +28,7 @@ impl<M: Memory> Hub<M> {
         for peer in &mut self.peers {
             peer.outbound.cursor = head;
             peer.outbound.receiver_lost();
+            peer.outbound.uncounted = Uncounted::default();
             peer.joined = 0;
             peer.also = Also::default();
             peer.came_up = CameUp::default();
