@@ -21,8 +21,9 @@
 //! peer saw before the step keeps the age it had by the old difference, or it would look younger by as long
 //! as the clock stood.
 //!
-//! A peer that was restarted does not know the old difference. Then only we know that our own clock stood while
-//! there was no link, and [`PeerClock::may_have_stood`] says for how long at most.
+//! A peer that was restarted does not know the old difference. Then only we can know that our own clock stood while
+//! there was no link, and [`PeerClock::may_have_stood`] says for how long at most. Where the peer's machine was
+//! switched off, too, nobody knows.
 
 use core::time::Duration;
 
@@ -45,6 +46,9 @@ const STEP_US: i64 = 20_000;
 /// may be misjudged by, and a part of the time between for drift. Chosen: 200 ppm, the worst of cheap crystals.
 const GROWTH_US: i64 = CLOSE_US / 2;
 const GROWTH_PART: i64 = 5_000;
+/// For how long a clock is taken to have stood of which nothing is known. Chosen: longer than any age limit
+/// that makes sense.
+const UNKNOWN: Duration = Duration::from_secs(24 * 3600);
 /// Steps remembered.
 const STEPS_MAX: usize = 4;
 
@@ -94,15 +98,15 @@ pub(super) struct PeerClock {
     trips: u32,
     /// Whether something came so late that the peer's clock may have stood still.
     is_suspect: bool,
-    /// The difference is at least this as long as our own clock goes on, over all links; and since when.
-    floor: Option<(i64, Instant)>,
+    /// The difference was at most this at the last round trip of any link, and when that was.
+    ceiling: Option<(i64, Instant)>,
     /// Oldest first.
     steps: [Step; STEPS_MAX],
 }
 
 impl PeerClock {
-    /// For how long our own clock may have stood since the last round trip, where the peer answered at
-    /// `clock_us` what we said at `sent`; `None`: no longer than the difference may be misjudged by.
+    /// For how long at most our own clock may have stood since the last round trip, where the peer answered at
+    /// `clock_us` what we said at `sent`; `None`: no longer than a difference may be misjudged by.
     #[must_use]
     pub(super) fn may_have_stood(
         &self,
@@ -110,12 +114,17 @@ impl PeerClock {
         sent: Instant,
         clock_us: u64,
     ) -> Option<Duration> {
-        let (floor, since) = self.floor?;
+        let (most, since) = self.ceiling?;
         let least = sent.as_micros().wrapping_sub(clock_us).cast_signed();
-        let stood_us = floor.saturating_sub(least);
+        let stood_us = most.saturating_sub(least);
         let waited_us = i64::try_from(now.since(since).as_micros()).unwrap_or(i64::MAX);
-        let doubt_us = CLOSE_US.saturating_add(waited_us / GROWTH_PART);
-        let stood_us = Some(stood_us).filter(|stood_us| *stood_us > doubt_us)?;
+        let drift_us = waited_us / GROWTH_PART;
+        if stood_us < -CLOSE_US.saturating_add(drift_us) {
+            // The peer's clock has begun anew: nothing is known of ours.
+            return Some(UNKNOWN);
+        }
+        let stood_us = stood_us.max(0).saturating_add(drift_us);
+        let stood_us = Some(stood_us).filter(|stood_us| *stood_us > CLOSE_US)?;
         u64::try_from(stood_us).ok().map(Duration::from_micros)
     }
 
@@ -130,8 +139,8 @@ impl PeerClock {
         } else {
             self.keep_step(now, clock_us);
         }
-        let (floor, steps) = (self.floor, self.steps);
-        *self = Self { floor, steps, since: now, begun: now, ..Self::default() };
+        let (ceiling, steps) = (self.ceiling, self.steps);
+        *self = Self { ceiling, steps, since: now, begun: now, ..Self::default() };
         let _ = self.arrived(now, clock_us);
     }
 
@@ -164,7 +173,8 @@ impl PeerClock {
         self.narrow(now, Bounds { most: None, least: Some(least) });
         self.trips = self.trips.saturating_add(1);
         self.is_suspect = false;
-        self.floor = self.known().least.map(|least| (least, now));
+        let known = self.known();
+        self.ceiling = known.most.or(known.least).map(|most| (most, now));
         if self.is_settled() {
             self.drop_steps(now);
         }
@@ -196,8 +206,8 @@ impl PeerClock {
 
     /// The bounds are not true any more.
     fn forget(&mut self, now: Instant) {
-        let (floor, steps, begun) = (self.floor, self.steps, self.begun);
-        *self = Self { floor, steps, since: now, begun, ..Self::default() };
+        let (ceiling, steps, begun) = (self.ceiling, self.steps, self.begun);
+        *self = Self { ceiling, steps, since: now, begun, ..Self::default() };
     }
 
     /// Until the peer's clock said `until_us` the difference was what it is now, and it may be more from
@@ -225,7 +235,8 @@ impl PeerClock {
 
     /// Where the difference is no greater than it was, there was no step.
     fn drop_steps(&mut self, now: Instant) {
-        let Some(difference) = self.difference() else { return };
+        // As great as it can be: one that looks smaller for a slow way must not hide a step.
+        let Some(difference) = self.known().most else { return };
         for step in &mut self.steps {
             let waited_us = i64::try_from(now.since(step.at).as_micros()).unwrap_or(i64::MAX);
             let most = GROWTH_US.saturating_add(waited_us / GROWTH_PART);

@@ -207,7 +207,8 @@ impl Link {
         hub.begin(now, place.peer, self.id, hello, filters)?;
         let status = hub.peer_status(place.peer);
         let restarted = status.is_some_and(|status| status.restarts > restarts);
-        if restarted && self.asks_for.is_some() {
+        let is_forgotten = restarted || hello.seen.is_none();
+        if is_forgotten && self.asks_for.is_some() {
             hub.clock_forgotten(now, place.peer, self.greeted_at, hello.clock_us);
         }
         hub.clock_greeted(now, place.peer, hello.clock_us);

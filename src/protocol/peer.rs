@@ -190,6 +190,9 @@ pub(super) struct Inbound {
     pub(super) before: Counters,
 }
 
+/// Most that is added to the age of a frame. Chosen: 35 years, which no sum of a clock overflows by.
+const UNCOUNTED_MAX_US: u64 = 1 << 50;
+
 /// The time in which our own clock stood, as far as a peer cannot know it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Uncounted {
@@ -199,10 +202,12 @@ pub(super) struct Uncounted {
 }
 
 impl Uncounted {
-    /// Our clock stood for so long after the frames before `before` were seen.
-    pub(super) fn add(&mut self, before: u64, stood: Duration) {
+    /// Our clock stood for so long after the frames before `before` were seen; those before `gone` are not sent any
+    /// more.
+    pub(super) fn add(&mut self, gone: u64, before: u64, stood: Duration) {
+        let by_us = if self.before > gone { self.by_us } else { 0 };
+        self.by_us = by_us.saturating_add(super::time::micros(stood)).min(UNCOUNTED_MAX_US);
         self.before = before;
-        self.by_us = self.by_us.saturating_add(super::time::micros(stood));
     }
 
     /// By how much a frame is older than our clock says (microseconds).

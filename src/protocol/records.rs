@@ -4,7 +4,7 @@ use super::dropped::ALL;
 use super::hub::{Hub, Memory};
 use super::limits::PEERS_MAX;
 use super::link::Admission;
-use super::peer::{CameUp, Peer};
+use super::peer::{CameUp, Peer, Uncounted};
 use super::policy::Role;
 use super::table::Table;
 use super::time::Instant;
@@ -35,6 +35,7 @@ impl<M: Memory> Hub<M> {
             let Some(peer) = self.peer_mut(number) else { continue };
             peer.outbound.cursor = head;
             peer.outbound.receiver_lost();
+            peer.outbound.uncounted = Uncounted::default();
             (peer.joined, peer.named) = (0, 0);
             peer.came_up = CameUp::default();
             self.mark(number);

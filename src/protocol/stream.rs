@@ -186,7 +186,8 @@ impl<M: Memory> Hub<M> {
         let head = self.position();
         let Some(peer) = self.peer_mut(number) else { return };
         if let Some(stood) = peer.clock.may_have_stood(now, sent, clock_us) {
-            peer.outbound.uncounted.add(head, stood);
+            let outbound = &mut peer.outbound;
+            outbound.uncounted.add(outbound.cursor.position, head, stood);
         }
     }
 

@@ -94,13 +94,17 @@ fn commands_from_before_a_pause_never_run() {
             line.put_to_sleep(LAB, pause, true);
             line.run(pause + 3_000_000);
             check_ages(&line, |_| false);
-            // What is made later is taken.
-            let before = line.sent(0).of(Outcome::Sent);
-            commands(&mut line, 1_000_000);
-            line.run(1_000_000);
-            assert_eq!(line.sent(0).of(Outcome::Sent), before + 100, "after {pause} us");
+            later_commands_run(&mut line, &format!("after {pause} us"));
         }
     }
+}
+
+/// What is made later is taken.
+fn later_commands_run(line: &mut Line, what: &str) {
+    let before = line.sent(0).of(Outcome::Sent);
+    commands(line, 1_000_000);
+    line.run(1_000_000);
+    assert_eq!(line.sent(0).of(Outcome::Sent), before + 100, "{what}");
 }
 
 #[test]
@@ -139,26 +143,58 @@ fn stall_after_a_pause_makes_no_command_younger() {
     }
 }
 
+/// Some commands wait, the board is begun anew by `begin`, and the PC is paused; then whether only young ones run.
+fn pause_while_the_board_begins(line: &mut Line, pause: u64, begin: impl Fn(&mut Line)) {
+    line.stop_dialling(0, 100_000);
+    (0..20).for_each(|_| line.make(LAB));
+    begin(line);
+    line.put_to_sleep(LAB, pause, true);
+    line.run(pause + 3_000_000);
+    check_ages(line, |_| false);
+}
+
 /// The board is started again while its PC is paused: it never knew how the two clocks stood before, only the PC does.
 #[test]
 fn commands_from_before_a_pause_never_run_on_a_restarted_board() {
     for seed in 0..10 {
         for pause in PAUSES_US.into_iter().filter(|pause| *pause > MAX_AGE_US) {
-            let mut line = linked(seed);
-            commands(&mut line, 10_000_000);
-            line.stop_dialling(0, 100_000);
-            (0..20).for_each(|_| line.make(LAB));
-            line.restart(BOARD);
-            line.put_to_sleep(LAB, pause, true);
-            line.run(pause + 3_000_000);
-            check_ages(&line, |_| false);
-            // What is made later is taken.
-            let before = line.sent(0).of(Outcome::Sent);
-            commands(&mut line, 1_000_000);
-            line.run(1_000_000);
-            assert_eq!(line.sent(0).of(Outcome::Sent), before + 100, "after {pause} us");
+            for delay in [0, 900_000] {
+                let mut line = linked(seed);
+                // A queue before the uplink, which is gone afterwards.
+                if delay > 0 {
+                    line.slow_down(0, 0, delay);
+                }
+                commands(&mut line, 25_000_000);
+                pause_while_the_board_begins(&mut line, pause, |line| line.restart(BOARD));
+                later_commands_run(&mut line, &format!("after {pause} us"));
+            }
         }
     }
+}
+
+/// A board that was switched off has a clock that begins anew: not even the PC can know that its own one stood.
+#[test]
+fn commands_from_before_a_pause_never_run_on_a_rebooted_board() {
+    for seed in 0..10 {
+        for pause in PAUSES_US.into_iter().filter(|pause| *pause > MAX_AGE_US) {
+            let mut line = linked(seed);
+            commands(&mut line, 10_000_000);
+            pause_while_the_board_begins(&mut line, pause, |line| line.reboot(BOARD));
+            later_commands_run(&mut line, &format!("after {pause} us"));
+        }
+    }
+}
+
+/// The PC begins a new history afterwards, whose positions begin with 0.
+#[test]
+fn time_not_counted_ends_with_the_history() {
+    let mut line = linked(1);
+    commands(&mut line, 20_000_000);
+    pause_while_the_board_begins(&mut line, 2_500_000, |line| line.restart(BOARD));
+    let (now, id) = (line.local(LAB), line.nodes[LAB].hubs[0].id() + 1);
+    line.nodes[LAB].hubs[0].renew(now, id);
+    line.run(3_000_000);
+    later_commands_run(&mut line, "with a new history");
 }
 
 /// The queue before a narrow wire makes one direction slow for longer than any sample of the clocks is believed.

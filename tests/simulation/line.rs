@@ -175,6 +175,12 @@ impl Line {
         self.start(number);
     }
 
+    /// Switches a node's machine off and on: its clock begins anew.
+    pub(crate) fn reboot(&mut self, number: usize) {
+        self.nodes[number].ahead = CLOCK_US - self.now;
+        self.restart(number);
+    }
+
     /// Of a node's links only what it had said already is still under way.
     fn forget_links(&mut self, number: usize) {
         let hops = number.saturating_sub(1)..(number + 1).min(self.hops.len());
@@ -193,7 +199,7 @@ impl Line {
         });
     }
 
-    fn local(&self, number: usize) -> Instant {
+    pub(crate) fn local(&self, number: usize) -> Instant {
         self.nodes[number].local(self.now)
     }
 
