@@ -350,7 +350,9 @@ impl Gateway {
         let (now, hubs) = (self.now, &mut self.hubs);
         let Some(session) = self.sessions.get_mut(number) else { return };
         if let Err(error) = session.watch(&self.waiter.poller, number) {
-            log::error!("{}: cannot wait for its connection: {error}", session.name);
+            if self.waiter.problems.allow(now, 1).is_some() {
+                log::error!("{}: cannot wait for its connection: {error}", session.name);
+            }
             session.fail(now, hubs);
             self.sessions.touched.set(number);
             return;

@@ -61,6 +61,7 @@ impl Gateway {
         }
         // Whatever is left open would keep the old one alive.
         self.watch = None;
+        self.waiter.are_interfaces_watched = false;
         self.claims.move_to(Some(Rc::clone(&namespace)));
         for (bus, hub) in self.buses.iter_mut().zip(&mut self.hubs) {
             bus.siblings = None;

@@ -79,10 +79,27 @@ impl Gateway {
         if let Some((number, _)) = strangers.min_by_key(|(_, session)| session.link.id()) {
             return Some(number);
         }
-        let has_most =
-            |session: &Session| self.links_from(source(session.peer.ip())) > LINKS_MAX / 2;
-        let many = self.accepted().filter(|(_, session)| has_most(session));
+        let most = self.source_of_most()?;
+        let many = self.accepted().filter(|(_, session)| source(session.peer.ip()) == most);
         many.max_by_key(|(_, session)| session.link.id()).map(|(number, _)| number)
+    }
+
+    /// The source that has more than half of the places, if one has: it is left over where links of different
+    /// sources are struck out in pairs.
+    fn source_of_most(&self) -> Option<IpAddr> {
+        let (mut left, mut count) = (None, 0_usize);
+        for (_, session) in self.accepted() {
+            let source = source(session.peer.ip());
+            if count == 0 {
+                left = Some(source);
+            }
+            if left == Some(source) {
+                count += 1;
+            } else {
+                count -= 1;
+            }
+        }
+        left.filter(|source| self.links_from(*source) > LINKS_MAX / 2)
     }
 
     /// A known peer has come where there was no place left.

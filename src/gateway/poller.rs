@@ -4,12 +4,14 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use super::BUSES_MAX;
+use super::places::SESSIONS_MAX;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFlags, Timespec};
 use rustix::io::Errno;
 
-/// Events taken in one call. Chosen: what is beyond comes first in the next one.
-const EVENTS_MAX: usize = 64;
+/// Events taken in one call: as many as there can be, so that many busy links do not keep a bus waiting.
+const EVENTS_MAX: usize = SESSIONS_MAX + 2 * BUSES_MAX + 4;
 
 /// Whose descriptor is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

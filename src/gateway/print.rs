@@ -32,6 +32,10 @@ impl Default for Printer {
 impl Printer {
     /// Adds a line in the format of `candump -L`; `false` if there is no room now.
     pub fn line(&mut self, stamp_us: u64, bus: &str, frame: &Frame) -> bool {
+        if self.is_closed {
+            // Nobody reads it: it must not keep the end waiting.
+            return true;
+        }
         if self.waiting.len() + LINE_MAX > WAITING_MAX {
             return false;
         }

@@ -15,6 +15,9 @@ use crate::protocol::time::Instant;
 /// How soon to wait again after the kernel could not.
 const WAIT_RETRY: Duration = Duration::from_millis(10);
 
+/// Longest wait in one go: milliseconds in an `int`, which old kernels take, are 24 days.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
 /// What is waited for, and what of it is ready beside buses and links, which have marks of their own.
 pub(super) struct Waiter {
     pub(super) poller: Poller,
@@ -26,7 +29,7 @@ pub(super) struct Waiter {
     pub(super) are_interfaces_watched: bool,
     is_output_watched: bool,
     is_job_watched: bool,
-    problems: RateLimit,
+    pub(super) problems: RateLimit,
 }
 
 impl Waiter {
@@ -55,7 +58,7 @@ impl Gateway {
             true => Some(self.now),
             false => Instant::earliest(job.poll_timeout(), self.next_timeout()),
         };
-        let timeout = next.map(|at| at.since(self.now)).map(|timeout| Timespec {
+        let timeout = next.map(|at| at.since(self.now).min(WAIT_MAX)).map(|timeout| Timespec {
             tv_sec: timeout.as_secs().cast_signed(),
             tv_nsec: timeout.subsec_nanos().into(),
         });
@@ -164,13 +167,15 @@ impl Gateway {
         }
         let poller = &self.waiter.poller;
         let stdout = rustix::stdio::stdout();
-        if wants {
-            // One that cannot be waited for is ready always, and was written to.
-            let _ = poller.watch(stdout, Source::Output, PollFlags::OUT);
-        } else {
+        if !wants {
             poller.forget(stdout);
+            self.waiter.is_output_watched = false;
+            return;
         }
-        self.waiter.is_output_watched = wants;
+        let watched = poller.watch(stdout, Source::Output, PollFlags::OUT).map_err(|e| e.kind());
+        // A file is ready always, and was written to.
+        self.waiter.is_output_watched =
+            matches!(watched, Ok(()) | Err(ErrorKind::PermissionDenied));
     }
 
     fn watch_job(&mut self, job: &dyn Job) {
@@ -185,9 +190,8 @@ impl Gateway {
         }
         match self.waiter.poller.watch(fd, Source::Job, PollFlags::IN) {
             Ok(()) => self.waiter.is_job_watched = true,
-            // A file is always ready; of what else is wrong a read tells.
-            Err(error) if error.kind() == ErrorKind::OutOfMemory => {}
-            Err(_) => self.waiter.job = true,
+            // A file is always ready. Anything else could block: it is tried again at the next turn.
+            Err(error) => self.waiter.job = error.kind() == ErrorKind::PermissionDenied,
         }
     }
 

@@ -75,7 +75,11 @@ fn resolve_now(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub async fn accept(listener: Async<TcpListener>, inbox: Inbox) {
     loop {
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_inner()?, peer))) {
-            Ok((stream, peer)) => inbox.put(Input::Accepted(stream, peer)),
+            Ok((stream, peer)) => {
+                inbox.put(Input::Accepted(stream, peer));
+                // Others have their turn, though the next one waits already.
+                smol::future::yield_now().await;
+            }
             Err(error) => {
                 inbox.put(Input::NotAccepted(error.to_string()));
                 Timer::after(ACCEPT_PAUSE).await;
